@@ -9,7 +9,7 @@ pub enum EmailError {
     #[error("must be an e-mail address, such as ada@example.com")]
     Malformed,
     /// Characters that cannot be seen, or that no mailbox has.
-    #[error("must not contain quotes, spaces or invisible characters")]
+    #[error("must have one @, and no quotes, spaces or invisible characters")]
     Characters,
     /// The part behind the @ is no domain.
     #[error("must end with a valid domain, such as example.com")]

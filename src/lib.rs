@@ -1,6 +1,7 @@
 //! A Kubernetes operator that manages the customers of a multi-tenant RAG service. `docs/architecture.md` tells how
 //! the parts fit together.
 
+pub mod analytics;
 pub mod api;
 pub mod cli;
 mod clock;

@@ -4,10 +4,12 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 mod authz;
+mod counting;
 mod fleet;
 mod lab;
 mod ledger;
 mod life;
+mod lines;
 mod neighbours;
 mod operate;
 mod peer;
@@ -27,8 +29,10 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tenant_operator::cli::install_crypto();
-    if std::env::var_os(authz::BARE).is_some() {
-        return authz::bare().await;
+    match std::env::var(authz::BARE).ok().as_deref() {
+        None => {}
+        Some(counting::LEDGER) => return counting::nothing().await,
+        Some(_) => return authz::bare().await,
     }
     let folder = std::env::temp_dir().join(format!("tenant-operator-bench-{}", std::process::id()));
     let cluster = Cluster::start(&Binaries::find().await?, &folder).await?;
@@ -53,6 +57,12 @@ async fn main() -> anyhow::Result<()> {
         }
         if only.is_empty() || only == "ledger" {
             ledger::run().await?;
+        }
+        if only.is_empty() || only == "counting" {
+            counting::run(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "lines" {
+            lines::run().await?;
         }
         if only.is_empty() || only == "operate" {
             operate::run(&client, &cluster).await?;

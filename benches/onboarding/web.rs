@@ -184,8 +184,13 @@ async fn answers(http: &reqwest::Client, url: &str, key: &str) -> anyhow::Result
 }
 
 pub fn resident_mb(pid: u32) -> anyhow::Result<f64> {
+    memory_mb(pid, "VmRSS")
+}
+
+/// Memory of a kind, such as what was resident at most (`VmHWM`).
+pub fn memory_mb(pid: u32, kind: &str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS")).context("VmRSS")?;
+    let line = status.lines().find(|l| l.starts_with(kind)).context(kind.to_owned())?;
     Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<f64>()? / 1024.0)
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use jiff::SignedDuration;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -41,8 +42,8 @@ pub struct Cli {
     /// Signs Stripe's webhooks.
     #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true, default_value = "whsec_sandbox")]
     webhook_secret: String,
-    /// Added to every provider call, in milliseconds.
-    #[arg(long, default_value = "0")]
+    /// Added to every provider call, such as `20ms` or `1s`. A plain number is milliseconds.
+    #[arg(long, value_name = "LATENCY", default_value = "0", value_parser = millis)]
     latency_ms: u64,
     /// Folder to keep the state in, at most a second behind. Default: in memory only.
     #[arg(long)]
@@ -58,6 +59,15 @@ pub struct Cli {
 fn ports(text: &str) -> Result<[u16; 5], String> {
     let ports: Result<Vec<u16>, _> = text.split(',').map(str::parse).collect();
     ports.ok().and_then(|p| p.try_into().ok()).ok_or_else(|| "five port numbers, separated by commas".into())
+}
+
+fn millis(text: &str) -> Result<u64, String> {
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    let duration: Option<SignedDuration> = text.parse().ok();
+    let millis = duration.and_then(|duration| u64::try_from(duration.as_millis()).ok());
+    millis.ok_or_else(|| "a duration, such as 20ms or 1s, or a plain number of milliseconds".into())
 }
 
 fn price(text: &str) -> Result<(String, i64), String> {
@@ -116,5 +126,15 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_latency_is_a_duration_or_a_number_of_milliseconds() {
+        for (text, wanted) in [("0", 0), ("20", 20), ("20ms", 20), ("1s", 1000), ("1s 500ms", 1500)] {
+            assert_eq!(millis(text), Ok(wanted), "{text}");
+        }
+        for text in ["", "-1", "-20ms", "fast", "20 apples"] {
+            assert!(millis(text).is_err(), "{text}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use super::Timestamp;
 
@@ -98,7 +99,7 @@ pub enum Harm {
 }
 
 /// The state of a payment dispute.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 pub enum DisputeState {
     /// The bank has not decided yet.
     Open,
@@ -108,10 +109,7 @@ pub enum DisputeState {
 
 impl DisputeState {
     /// The reason in the condition `PaymentDisputed`.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Open => "Open",
-            Self::Lost => "Lost",
-        }
+    pub fn reason(self) -> &'static str {
+        self.into()
     }
 }

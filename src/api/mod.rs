@@ -12,6 +12,7 @@ pub mod phase;
 pub mod plan;
 pub mod quota;
 pub mod reserved;
+mod size;
 pub mod status;
 pub mod tenant;
 mod text;
@@ -30,6 +31,7 @@ pub use migration::Data;
 pub use phase::{EventType, Phase, TriggeredBy};
 pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
 pub use quota::Unit;
+pub use size::size;
 pub use status::TenantStatus;
 pub use tenant::{Tenant, TenantSpec};
 pub use text::Text;
@@ -54,6 +56,12 @@ pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
 /// The id of a dispute that was settled with the customer: it counts no more.
 pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
+/// What a person decides of usage that differs at Stripe or waits for a price, with the numbers and the object's uid:
+/// `kubectl tenant settle-usage` writes it.
+pub const SETTLE_USAGE_ANNOTATION: &str = "tenant-operator.dev/settle-usage";
+/// The refund that a person settles outside of the operator, as the conditions name it: the tenant's id, a dot, and when
+/// the present run of provisioning began. The controller makes none, and the deletion of the tenant waits for it no more.
+pub const WAIVE_REFUND_ANNOTATION: &str = "tenant-operator.dev/waive-refund";
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that
 /// generation, and the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";

@@ -51,6 +51,31 @@ impl Unit {
         matches!(self, Self::Documents | Self::Bytes)
     }
 
+    /// Its name in Plans, which is what admins read: `promptTokens`.
+    pub const fn in_plans(self) -> &'static str {
+        match self {
+            Self::Queries => "queries",
+            Self::PromptTokens => "promptTokens",
+            Self::CompletionTokens => "completionTokens",
+            Self::EmbeddingTokens => "embeddingTokens",
+            Self::EmbeddedBytes => "embeddedBytes",
+            Self::Documents => "documents",
+            Self::Bytes => "bytes",
+        }
+    }
+
+    /// What customers call it. Sizes are an amount "of" it.
+    pub const fn for_customers(self) -> &'static str {
+        match self {
+            Self::Queries => "questions",
+            Self::PromptTokens => "tokens that the chat model reads",
+            Self::CompletionTokens => "tokens that the chat model writes",
+            Self::EmbeddingTokens => "tokens that the embedding model reads",
+            Self::EmbeddedBytes => "text read from documents",
+            Self::Documents | Self::Bytes => "stored documents",
+        }
+    }
+
     /// Its name, as the ledger's API and database write it.
     pub fn name(self) -> &'static str {
         self.into()
@@ -128,6 +153,7 @@ mod tests {
         let units =
             ["queries", "promptTokens", "completionTokens", "embeddingTokens", "embeddedBytes", "documents", "bytes"];
         assert_eq!(written, json!({"whenUnavailable": "Refuse", "soft": units, "notify": "None"}));
+        assert!(Unit::iter().map(Unit::in_plans).eq(units));
         assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
         assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));
     }

@@ -133,6 +133,10 @@ pub struct TenantStatus {
     /// The refund to a customer whose tenant could not be provisioned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
+    /// Since when the refund is owed again, because the bank returned one that had succeeded. Absent once another one
+    /// has succeeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund_owed_since: Option<Timestamp>,
     /// When the customer's card is charged again, if it was declined when an admin's suspension ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collect_after: Option<Timestamp>,

@@ -8,6 +8,7 @@ use std::fmt;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
 use super::migration::{Data, EmbeddingSize};
 use super::plan::DeletionPolicy;
@@ -128,7 +129,7 @@ pub struct TenantSpec {
 }
 
 /// The requested state of a tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Display, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Desired {
     /// The tenant is served, as long as it is paid for.
     #[default]

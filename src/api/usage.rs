@@ -39,8 +39,8 @@ impl Usage {
         annotated(tenant, USAGE_ANNOTATION)
     }
 
-    /// What the ledger counted, as the status shows it. Before the controller shows it for the first time, what versions
-    /// before the ledger counted.
+    /// What the ledger counted, as the status shows it. Before the controller shows it for the first time, what
+    /// versions before the ledger counted.
     pub fn shown(tenant: &Tenant) -> Self {
         let Some(counted) = tenant.status.as_ref().and_then(|status| status.usage) else { return Self::of(tenant) };
         Self {
@@ -68,8 +68,12 @@ pub struct TakenOver {
     /// What the ledger has.
     #[serde(flatten)]
     pub usage: Usage,
-    /// How often web took something over. The names of what web sends to the ledger hold this number.
+    /// How often web took something over.
     pub times: u32,
+    /// Names what web sends to the ledger this time, but for the first time. The name is chosen when the mark is written,
+    /// so an object that is restored from a backup in between has it, and no later one has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<u64>,
     /// What the ledger had before. Absent once web has sent the difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Usage>,
@@ -79,6 +83,24 @@ impl TakenOver {
     /// Reads the annotation.
     pub fn of(tenant: &Tenant) -> Self {
         annotated(tenant, TAKEN_OVER_ANNOTATION)
+    }
+
+    /// The mark of an object that takes the place of one that is lost, and knows nothing of what that one counted. The
+    /// ledger has it. What is counted from now on is no first take-over, whose name the lost object has used.
+    pub const fn by_another_object() -> Self {
+        let none = Usage { period: 0, queries: 0, earlier_queries: 0, documents: 0, bytes: 0, embedded: 0 };
+        Self { usage: none, times: 1, nonce: None, from: None }
+    }
+
+    /// The name of what web sends to the ledger. An object that is restored from a backup without a mark was taken over
+    /// before, so the first time has the same name for every object of a tenant.
+    pub fn name(&self, kind: &str, tenant_id: &str, uid: &str) -> String {
+        match (self.times, self.nonce) {
+            (1, _) => format!("{kind}-{tenant_id}-1"),
+            (_, Some(nonce)) => format!("{kind}-{tenant_id}-{nonce:016x}"),
+            // A mark that an earlier version wrote.
+            (times, None) => format!("{kind}-{tenant_id}-{uid}-{times}"),
+        }
     }
 
     /// Whether the ledger has all of it. Queries that a version before the ledger gives back are no news to it.

@@ -3,6 +3,7 @@
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::quota::{LARGEST, Unit};
 use super::{Text, Timestamp};
@@ -46,6 +47,116 @@ pub struct UsageBilling {
     /// by hand: a later subscription does not bill it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub invoice_by_hand: bool,
+    /// Usage that was not sent when the tenant got another subscription, which has no price for its unit. It is sent once
+    /// the subscription has one, or dropped if a person says so.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub waiting: Vec<WaitingUsage>,
+    /// The units of which Stripe's meter has another number than was sent, as of the last comparison.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub differences: Vec<UsageDifference>,
+    /// What a person decided last of usage that differed or waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<UsageDecision>,
+}
+
+/// Usage that waits for a price.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingUsage {
+    /// The Stripe subscription under which it was counted.
+    pub subscription: Text,
+    /// What the ledger closed before this time waits. Later usage is billed only from the hour of a new price on.
+    pub until: Timestamp,
+    /// How much waits.
+    pub amount: i64,
+    /// How far it was sent.
+    pub usage: MeteredUsage,
+}
+
+/// A unit of which Stripe has another number than was sent.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageDifference {
+    /// The unit.
+    pub unit: Unit,
+    /// What was sent since `since` of the unit's entry in `meters`.
+    pub sent: i64,
+    /// What waits in closed hours.
+    pub unsent: i64,
+    /// What Stripe's meter has.
+    pub at_stripe: i64,
+}
+
+/// What a person decided of usage that differed or waited.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageDecision {
+    /// What is kept.
+    pub keep: KeptUsage,
+    /// The unit.
+    pub unit: Unit,
+    /// The ledger's number: what was sent, or what waited.
+    pub ledger: i64,
+    /// Stripe's number.
+    pub stripe: i64,
+    /// When the controller carried it out.
+    pub at: Timestamp,
+}
+
+/// Whose number the customer pays.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, strum::Display, strum::EnumString,
+)]
+#[strum(serialize_all = "lowercase")]
+pub enum KeptUsage {
+    /// Stripe's number stands: nothing is sent for the difference.
+    Stripe,
+    /// The ledger's number stands: the controller sends the difference to Stripe, once.
+    Ledger,
+    /// Usage that waits for a price is dropped.
+    Nothing,
+}
+
+/// What a person decides of one unit, by the numbers that were shown: other numbers are another decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageChoice {
+    /// What is kept.
+    pub keep: KeptUsage,
+    /// The unit.
+    pub unit: Unit,
+    /// The ledger's number: what was sent, or what waits.
+    pub ledger: i64,
+    /// Stripe's number.
+    pub stripe: i64,
+}
+
+impl UsageChoice {
+    /// The value of the annotation that says so of one object.
+    pub fn annotation(&self, uid: &str) -> String {
+        let Self { keep, unit, ledger, stripe } = self;
+        format!("{keep}.{}.{ledger}.{stripe}.{uid}", json!(unit).as_str().unwrap_or_default())
+    }
+
+    /// Reads the annotation of an object.
+    pub fn read(value: &str, uid: &str) -> Option<Self> {
+        let mut parts = value.splitn(5, '.');
+        let (keep, unit) = (parts.next()?.parse().ok()?, serde_json::from_value(json!(parts.next()?)).ok()?);
+        let (ledger, stripe) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        (parts.next()? == uid).then_some(Self { keep, unit, ledger, stripe })
+    }
+
+    /// That it was carried out.
+    pub fn done(&self, at: Timestamp) -> UsageDecision {
+        let Self { keep, unit, ledger, stripe } = *self;
+        UsageDecision { keep, unit, ledger, stripe, at }
+    }
+
+    /// Whether this is what was carried out.
+    pub fn is(&self, decision: &UsageDecision) -> bool {
+        self.done(decision.at) == *decision
+    }
 }
 
 /// How far the usage of one unit was sent to Stripe.
@@ -66,4 +177,35 @@ pub struct MeteredUsage {
     pub through: Timestamp,
     /// What was sent of all hours from `since` until before `through`.
     pub sent: i64,
+    /// Hours that no price bills: between what an earlier subscription had left and this price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unpriced: Option<Unpriced>,
+}
+
+/// Hours that no price bills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Unpriced {
+    /// The first of them.
+    pub from: Timestamp,
+    /// The first hour after them.
+    pub until: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_choice_is_of_one_object_and_its_numbers() {
+        let choice = UsageChoice { keep: KeptUsage::Ledger, unit: Unit::PromptTokens, ledger: 120, stripe: -7 };
+        let said = choice.annotation("uid-1");
+        assert_eq!(said, "ledger.promptTokens.120.-7.uid-1");
+        assert_eq!(UsageChoice::read(&said, "uid-1"), Some(choice));
+        assert_eq!(UsageChoice::read(&said, "uid-2"), None, "a Tenant that was restored from a backup");
+        for wrong in ["", "all.promptTokens.1.1.uid-1", "stripe.words.1.1.uid-1", "stripe.queries.1.uid-1"] {
+            assert_eq!(UsageChoice::read(wrong, "uid-1"), None, "{wrong}");
+        }
+        let done = choice.done(Timestamp::from_second(1));
+        assert!(choice.is(&done) && !UsageChoice { stripe: 8, ..choice }.is(&done));
+    }
 }

@@ -26,7 +26,7 @@ pub struct Args {
 
 /// The held decision of a tenant, as a sentence, and the annotation that confirms it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldDecision {
     /// What is held.
     pub why: String,
     /// The annotation that confirms it.
@@ -35,7 +35,7 @@ pub struct Held {
     pub value: String,
 }
 
-impl Held {
+impl HeldDecision {
     /// The decision that is held for a tenant, if one is.
     pub fn of(tenant: &Tenant) -> Option<Self> {
         let status = tenant.status.as_ref()?;
@@ -59,7 +59,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if let Some(name) = &args.name {
         let api: Api<Tenant> = in_namespace(client.clone(), args.scope.namespace.as_deref());
         let tenant = api.get(name).await?;
-        let Some(held) = Held::of(&tenant) else { bail!("nothing is held for tenant {name}") };
+        let Some(held) = HeldDecision::of(&tenant) else { bail!("nothing is held for tenant {name}") };
         confirm(&client, &tenant, &held).await?;
         println!("tenant/{name}: {} confirmed", held.why);
         return Ok(());
@@ -67,7 +67,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let mut all = Vec::new();
     // A customer whom Stripe does not know needs a confirmation for each tenant.
     let look = |tenant: &Tenant| {
-        let held = Held::of(tenant).filter(|held| held.annotation == CONFIRM_ANNOTATION);
+        let held = HeldDecision::of(tenant).filter(|held| held.annotation == CONFIRM_ANNOTATION);
         all.extend(held.map(|held| (tenant.clone(), held)));
     };
     args.scope.each(client.clone(), look).await?;
@@ -84,7 +84,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn confirm(client: &Client, tenant: &Tenant, held: &Held) -> Result<(), kube::Error> {
+async fn confirm(client: &Client, tenant: &Tenant, held: &HeldDecision) -> Result<(), kube::Error> {
     let api: Api<Tenant> = Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_default());
     let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {held.annotation: held.value}}});
     api.patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(change)).await.map(drop)

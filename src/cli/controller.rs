@@ -154,6 +154,10 @@ pub struct WorkArgs {
     /// Time after which the usage of a tenant is sent to Stripe and compared again. It is done in each hour anyway.
     #[arg(long, default_value = "1h", value_parser = span::some_seconds, hide = true)]
     pub usage_billing_interval: i64,
+    /// Send the usage of at most this many tenants to Stripe at the same time. 16 are enough for 20,000 tenants with
+    /// usage prices; see also --stripe-rate.
+    #[arg(long, env = "USAGE_BILLING_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub usage_billing_concurrency: u16,
     /// Time after the leader's last renewal until another replica may take over. A leader that shuts down cleanly
     /// gives up its lease at once.
     #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
@@ -216,6 +220,7 @@ impl WorkArgs {
             ledger: self.ledger_url.clone(),
             usage_interval: Duration::from_secs(self.usage_interval.unsigned_abs()),
             billing_interval: Duration::from_secs(self.usage_billing_interval.unsigned_abs()),
+            billing_concurrency: self.usage_billing_concurrency.into(),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.unsigned_abs()),

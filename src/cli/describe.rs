@@ -6,11 +6,12 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use strum::IntoEnumIterator;
 
+use super::plain::plain;
 use super::{KubeArgs, TenantArgs};
 use crate::api::status::PlanConfig;
 use crate::api::tenant::BillingMode;
 use crate::api::usage::Quota;
-use crate::api::{Tenant, TenantStatus, Timestamp, Unit};
+use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 
 /// Transitions shown; the status keeps more.
 const SHOWN: usize = 10;
@@ -106,8 +107,8 @@ fn facts(tenant: &Tenant, status: &TenantStatus) -> impl Iterator<Item = (&'stat
         ("Name", Some(tenant.name_any())),
         ("Namespace", tenant.namespace()),
         ("Tenant id", tenant.spec.tenant_id.clone()),
-        ("Company", Some(tenant.spec.company_name.clone())),
-        ("Admin e-mail", Some(tenant.spec.admin_email.clone())),
+        ("Company", Some(plain(&tenant.spec.company_name))),
+        ("Admin e-mail", Some(plain(&tenant.spec.admin_email))),
         ("Phase", status.phase.map(|p| p.to_string())),
         ("Message", status.message.as_ref().map(ToString::to_string)),
         ("Plan", Some(tenant.plan_in_force().to_owned())),
@@ -136,7 +137,12 @@ fn limits(config: &PlanConfig) -> String {
         let limited = units.into_iter().filter_map(|unit| Some((unit, config.limits.of(unit)?)));
         let texts = limited.map(|(unit, limit)| {
             let soft = if config.quota.is_soft(unit) { " (soft)" } else { "" };
-            format!("{limit} {}{soft}", unit.name().replace('_', " "))
+            let written = match unit {
+                Unit::Bytes => format!("{} of files", size(limit)),
+                Unit::EmbeddedBytes => format!("{} of embedded text", size(limit)),
+                _ => format!("{limit} {}", unit.name().replace('_', " ")),
+            };
+            written + soft
         });
         texts.collect::<Vec<_>>().join(", ")
     };
@@ -165,4 +171,25 @@ fn section<const N: usize>(title: &str, header: &[&str; N], rows: &[[String; N]]
     }
     let header = header.map(str::to_owned);
     format!("\n{title}\n{}", table(std::iter::once(header).chain(rows.iter().cloned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_name_of_a_manifest_controls_no_terminal() {
+        let tenant: Tenant = serde_json::from_value(json!({
+            "metadata": {"name": "acme"},
+            "spec": {
+                "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
+                "billing": {"mode": "Manual"},
+            },
+        }))
+        .expect("a Tenant");
+        let said = text(&tenant, &[]);
+        assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
+        assert!(said.contains("Acme [2J") && said.contains("ada @example.com"), "{said}");
+    }
 }

@@ -5,6 +5,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
+use super::plain::plain;
 use super::{KubeArgs, TenantArgs};
 use crate::api::{ERASE_ANNOTATION, Tenant};
 use crate::lifecycle::Provider;
@@ -40,10 +41,33 @@ fn what(tenant: &Tenant) -> String {
     let (stripe, store) = (tenant.spec.billing.stripe.clone().unwrap_or_default(), Provider::VectorStore);
     let status = tenant.status.clone().unwrap_or_default();
     let lines = [
-        Some(format!("{} ({}), {}", tenant.name_any(), tenant.spec.company_name, tenant.spec.admin_email)),
+        Some(format!(
+            "{} ({}), {}",
+            tenant.name_any(),
+            plain(&tenant.spec.company_name),
+            plain(&tenant.spec.admin_email)
+        )),
         status.namespace.map(|_| format!("  {store} namespace {}, with all documents", tenant.data_namespace())),
         status.api_key_secret.map(|name| format!("  Secret {name}")),
         stripe.subscription_id.map(|id| format!("  Stripe subscription {id}, cancelled at once")),
     ];
     lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_manifest_controls_no_terminal() {
+        let tenant: Tenant = serde_json::from_value(json!({
+            "metadata": {"name": "acme"},
+            "spec": {
+                "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
+                "billing": {"mode": "Manual"},
+            },
+        }))
+        .expect("a Tenant");
+        assert_eq!(what(&tenant), "acme (Acme [2J), ada @example.com");
+    }
 }

@@ -19,9 +19,13 @@ pub(super) struct Group {
 }
 
 /// For people who look after tenants.
-const TENANTS: [Group; 6] = [
+const TENANTS: [Group; 7] = [
     Group { title: "Look at tenants", commands: &["list", "describe", "why", "history", "usage", "open", "logs"] },
-    Group { title: "Act on tenants", commands: &["retry", "suspend", "resume", "confirm", "subscriptions"] },
+    Group { title: "Look at customers", commands: &["funnel", "stuck"] },
+    Group {
+        title: "Act on tenants",
+        commands: &["retry", "suspend", "resume", "confirm", "subscriptions", "settle-usage"],
+    },
     Group { title: "Close and erase", commands: &["delete", "reactivate", "erase"] },
     Group { title: "Move and restore", commands: &["export", "import", "move", "adopt", "data", "recover"] },
     Group { title: "Sales and the waitlist", commands: &["leads", "admit", "invite"] },

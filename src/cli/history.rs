@@ -33,14 +33,13 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 }
 
 fn row(t: &Transition) -> [String; 7] {
-    let lower = |word: String| word.to_lowercase();
     [
         t.seq.to_string(),
         t.timestamp.to_string(),
-        lower(format!("{:?}", t.event_type)),
+        t.event_type.to_string(),
         t.from_state.map_or_else(String::new, |phase| phase.to_string()),
         t.to_state.to_string(),
-        lower(format!("{:?}", t.triggered_by)),
+        t.triggered_by.to_string(),
         t.reason.to_string(),
     ]
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, TenantArgs};
-use crate::api::{Tenant, USAGE_ANNOTATION, Usage};
+use crate::api::{TAKEN_OVER_ANNOTATION, TakenOver, Tenant, USAGE_ANNOTATION, Usage};
 use crate::export::{Import, Plan, Store};
 
 /// Import the documents of an export into a tenant.
@@ -122,15 +122,25 @@ async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result
         anyhow::ensure!(there.uid() == tenant.uid(), "tenant {} was replaced meanwhile", tenant.name_any());
         let mut used = Usage::of(&there);
         (used.documents, used.bytes) = (used.documents + 1, used.bytes + bytes);
-        let patch = json!({"metadata": {
-            "resourceVersion": there.resource_version(), "annotations": {USAGE_ANNOTATION: serde_json::to_string(&used)?},
-        }});
+        let mut annotations = json!({USAGE_ANNOTATION: serde_json::to_string(&used)?});
+        if takes_the_place_of_another(&there) {
+            annotations[TAKEN_OVER_ANNOTATION] = serde_json::to_string(&TakenOver::by_another_object())?.into();
+        }
+        let patch = json!({"metadata": {"resourceVersion": there.resource_version(), "annotations": annotations}});
         match api.patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
             Ok(_) => return Ok(()),
             Err(kube::Error::Api(e)) if e.code == 409 => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Whether an object was made for a tenant that had another one, and knows nothing of what that one counted: it was
+/// applied again from a manifest.
+fn takes_the_place_of_another(tenant: &Tenant) -> bool {
+    let is_first = tenant.spec.tenant_id.is_none() || tenant.spec.tenant_id == tenant.uid();
+    let has = |annotation| tenant.annotations().contains_key(annotation);
+    !is_first && !has(USAGE_ANNOTATION) && !has(TAKEN_OVER_ANNOTATION)
 }
 
 #[cfg(test)]
@@ -159,6 +169,24 @@ mod tests {
             files: Vec::new(),
         };
         fits(&tenant, &Plan { manifest, missing: Vec::new() }).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_object_that_takes_the_place_of_another_says_so_when_it_counts_first() {
+        let mut tenant = Tenant::new(
+            "a",
+            serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"),
+        );
+        tenant.metadata.uid = Some("new".into());
+        assert!(!takes_the_place_of_another(&tenant), "it has no id yet");
+        for (id, wanted) in [("new", false), ("old", true)] {
+            tenant.spec.tenant_id = Some(id.into());
+            assert_eq!(takes_the_place_of_another(&tenant), wanted, "{id}");
+        }
+        for annotation in [USAGE_ANNOTATION, TAKEN_OVER_ANNOTATION] {
+            tenant.metadata.annotations = Some([(annotation.to_owned(), "{}".to_owned())].into());
+            assert!(!takes_the_place_of_another(&tenant), "{annotation}: it was restored from a backup");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
+use super::plain::plain;
 use super::{KubeArgs, fitted_table, in_namespace};
 use crate::api::{
     ADMISSION_MAIL_ANNOTATION, ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp,
@@ -36,8 +37,7 @@ pub struct AdmitArgs {
 
 fn field(secret: &Secret, name: &str) -> String {
     let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|b| b.0.clone()).unwrap_or_default();
-    // A stranger wrote this text, so it must not control the admin's terminal.
-    String::from_utf8_lossy(&bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    plain(&String::from_utf8_lossy(&bytes))
 }
 
 fn fact(secret: &Secret) -> Value {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::{KubeArgs, span, stop_signal};
+use super::{KubeArgs, ledger_rebuild, span, stop_signal};
 use crate::ledger::snapshots::Snapshots;
 use crate::ledger::{Ledger, LedgerConfig, LedgerKey, LedgerPlace};
 
@@ -22,7 +22,10 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Try it: `openssl rand -hex 32 > ledger.key`, then `tenant-operator ledger --own-clock --data ledger --key-file
 /// ledger.key`. docs/ledger.md describes the API.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
+    #[command(subcommand)]
+    command: Option<LedgerCommand>,
     /// Address to listen on.
     #[arg(long, env = "LEDGER_LISTEN", default_value = "127.0.0.1:8084")]
     listen: SocketAddr,
@@ -40,11 +43,38 @@ pub struct Args {
     snapshot_interval: Duration,
     /// File with the key that clients must show: 32 bytes, or 64 lower-case hexadecimal digits (`openssl rand -hex
     /// 32`).
-    #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
-    key_file: PathBuf,
+    #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE", required = true)]
+    key_file: Option<PathBuf>,
+    /// Megabytes that the answers kept for idempotency keys may take, those of all tenants together. Beyond it, the
+    /// oldest answers make room.
+    #[arg(long, env = "LEDGER_ANSWERS_MB", value_name = "MEGABYTES", default_value = "500",
+        value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    answers_mb: i64,
+    /// `ClickHouse` database for a copy of the lines, to sum and list them at any size:
+    /// `clickhouse://user:password@host:8123/database`, or `clickhouses://` for TLS. The ledger never waits for it.
+    /// Default: the file `events.db` in --data; with --url, none.
+    #[arg(long, env = "EVENTS_URL", hide_env_values = true, value_name = "URL")]
+    events_url: Option<SecretString>,
+    /// How long that copy keeps lines, at least 2d. The ledger keeps them. Default: for ever.
+    #[arg(long, env = "EVENTS_RETENTION", value_name = "DURATION", value_parser = retention)]
+    events_retention: Option<Duration>,
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.
     #[arg(long, env = "LEDGER_OWN_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
     own_clock: bool,
+}
+
+/// What is done with a ledger that runs.
+#[derive(clap::Subcommand)]
+enum LedgerCommand {
+    Rebuild(ledger_rebuild::Args),
+}
+
+/// Closed hours of some days are compared with the copy again and again.
+const SHORTEST_RETENTION: Duration = Duration::from_hours(48);
+
+fn retention(text: &str) -> Result<Duration, String> {
+    let retention = span::duration(text).map_err(|error| error.to_string())?;
+    if retention < SHORTEST_RETENTION { Err("write at least 2d".into()) } else { Ok(retention) }
 }
 
 /// Where the ledger is kept.
@@ -66,6 +96,9 @@ impl PlaceArgs {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    if let Some(LedgerCommand::Rebuild(args)) = args.command {
+        return ledger_rebuild::run(&args).await;
+    }
     crate::telemetry::init_traces("ledger")?;
     let client = if args.own_clock {
         None
@@ -77,8 +110,17 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let open = |url: String| Snapshots::open(&url, args.snapshot_interval.max(SHORTEST_INTERVAL));
     let snapshots = args.snapshots.filter(|url| !url.is_empty()).map(open).transpose()?;
     let place = args.place.place(snapshots).context("set --data or --url")?;
-    let key = LedgerKey::read(&args.key_file)?;
-    let config = LedgerConfig { listen: args.listen, metrics_listen: args.metrics_listen, place, key, client };
+    let key = LedgerKey::read(&args.key_file.context("set --key-file")?)?;
+    let config = LedgerConfig {
+        listen: args.listen,
+        metrics_listen: args.metrics_listen,
+        place,
+        key,
+        answer_bytes: args.answers_mb * 1_000_000,
+        client,
+        events: args.events_url.filter(|url| !url.expose_secret().is_empty()),
+        retention: args.events_retention,
+    };
     let ledger = Ledger::bind(config).await?;
     // In one piece: the reader of the first line may be gone afterwards.
     println!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);

@@ -6,13 +6,13 @@ use super::span;
 
 /// Print or change the log level of a running controller or web pod.
 ///
-/// Run it in the pod: `kubectl exec deploy/tenant-operator-controller -- /tenant-operator log-level debug`
+/// Run it in the pod: `kubectl exec deploy/RELEASE-controller -- /tenant-operator log-level debug`
 #[derive(clap::Args)]
 pub struct Args {
     /// error, warn, info, debug or trace. Without it, the command prints the current filter.
     level: Option<tracing::Level>,
     /// How long it holds; then the previous level returns. A day at most.
-    #[arg(long = "for", alias = "seconds", default_value = "10m", value_parser = within_a_day)]
+    #[arg(long = "for", value_name = "DURATION", alias = "seconds", default_value = "10m", value_parser = within_a_day)]
     seconds: i64,
     /// Where the process serves its metrics: port 8081 for the controller, 8082 for web.
     #[arg(long, default_value = "http://127.0.0.1:8081")]

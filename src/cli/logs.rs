@@ -33,7 +33,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     };
     let pods = pods.list(&ListParams::default().labels(PODS)).await?.items;
     if pods.is_empty() {
-        bail!("no pods of the operator found: name their namespace with --operator-namespace");
+        bail!(
+            "there are no pods of the operator here. With `make dev`, read the logs in .dev/; otherwise check --context and --operator-namespace"
+        );
     }
     let mut lines = Vec::new();
     for pod in &pods {

@@ -56,7 +56,10 @@ fn commands() -> Result<String, std::fmt::Error> {
     for group in groups::all() {
         writeln!(page, "\n## {}", group.title)?;
         for command in group.commands.iter().filter_map(|name| cli.find_subcommand(name)) {
-            describe(&mut page, command)?;
+            describe(&mut page, command, command.get_name())?;
+            for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+                describe(&mut page, below, &format!("{} {}", command.get_name(), below.get_name()))?;
+            }
         }
     }
     Ok(page)
@@ -65,13 +68,13 @@ fn commands() -> Result<String, std::fmt::Error> {
 /// What a program is for and its arguments, as Markdown.
 pub fn reference(command: &clap::Command) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    describe(&mut text, command)?;
+    describe(&mut text, command, command.get_name())?;
     Ok(text)
 }
 
-fn describe(page: &mut String, command: &clap::Command) -> std::fmt::Result {
+fn describe(page: &mut String, command: &clap::Command, name: &str) -> std::fmt::Result {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    writeln!(page, "\n### {}\n\n{}\n", command.get_name(), line(&about))?;
+    writeln!(page, "\n### {name}\n\n{}\n", line(&about))?;
     let args = command.get_arguments().filter(|a| !a.is_hide_set() && !a.is_global_set() && a.get_id() != "help");
     let mut rows = String::new();
     for arg in args {

@@ -6,18 +6,21 @@ mod audit;
 mod confirm;
 mod controller;
 mod crds;
+mod csv_lines;
 mod data;
 mod describe;
 mod desired;
 mod erase;
 mod export;
 mod fitted;
+mod funnel;
 mod groups;
 mod history;
 mod import;
 mod invite;
 mod leads;
 mod ledger;
+mod ledger_rebuild;
 mod lifecycle;
 mod list;
 mod log_level;
@@ -27,26 +30,31 @@ mod manual;
 mod open;
 mod past_usage;
 mod pin;
+mod plain;
 mod preflight;
 mod provider_args;
 mod recover;
 mod reference;
 mod relocate;
 mod retry;
+mod settle_usage;
 mod span;
+mod stuck;
 mod subscriptions;
 mod usage;
 mod usage_billed;
+mod usage_lines;
 mod web;
 mod why;
 
-pub use confirm::Held;
+pub use confirm::HeldDecision;
 pub use fitted::fitted_table;
 pub use groups::Program;
 pub use manual::reference;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures::Future;
 use kube::api::ListParams;
@@ -142,7 +150,7 @@ enum Command {
     Controller(Box<controller::Args>),
     /// Serve signups, Stripe's webhooks, the customers' pages and the tenant API.
     Web(Box<web::Args>),
-    Ledger(ledger::Args),
+    Ledger(Box<ledger::Args>),
     /// Print the custom resource definitions as YAML, or write them to a folder.
     Crds(crds::Args),
     Preflight(Box<preflight::Args>),
@@ -164,6 +172,8 @@ enum Command {
     /// Print the transitions of a tenant.
     History(history::Args),
     Usage(usage::Args),
+    Funnel(funnel::Args),
+    Stuck(stuck::Args),
     Why(why::Args),
     /// Print what the operator's pods log about a tenant.
     Logs(logs::Args),
@@ -195,6 +205,7 @@ enum Command {
     /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of
     /// plan and a failed move of documents.
     Retry(retry::Args),
+    SettleUsage(settle_usage::Args),
     /// Close a tenant. Its data is erased after the retention of its plan.
     Delete(TenantArgs),
     /// Reopen a closed tenant whose data is not erased yet.
@@ -225,7 +236,9 @@ impl KubeArgs {
         let mut config = match &self.kubeconfig {
             Some(path) => kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
             None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            None => kube::Config::infer().await?,
+            None => kube::Config::infer().await.context(
+                "no cluster is configured: set --kubeconfig or KUBECONFIG (with `make dev`, run `source .dev/env`)",
+            )?,
         };
         config.connect_timeout = Some(std::time::Duration::from_secs(5));
         Ok(Client::try_from(config)?)
@@ -298,7 +311,12 @@ fn runtime(command: &Command) -> tokio::runtime::Builder {
 /// refused only its sentence is shown.
 pub fn describe(error: &anyhow::Error) -> String {
     if let Some(kube::Error::Api(status)) = error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>()) {
-        return format!("Kubernetes: {}", status.message);
+        return match &status.details {
+            Some(details) if status.code == 404 && details.kind == "tenants" && !details.name.is_empty() => {
+                format!("there is no Tenant {} here: `kubectl tenant list -A` lists all", details.name)
+            }
+            _ => format!("Kubernetes: {}", status.message),
+        };
     }
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -316,7 +334,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Preflight(args) => return preflight::run(&cli.kube, *args).await,
         Command::Controller(args) => controller::run(&cli.kube, *args).await,
         Command::Web(args) => web::run(&cli.kube, *args).await,
-        Command::Ledger(args) => ledger::run(&cli.kube, args).await,
+        Command::Ledger(args) => ledger::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
         Command::Lifecycle(args) => lifecycle::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
@@ -325,6 +343,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Audit(args) => return audit::run(&cli.kube, args).await,
+        Command::Funnel(args) => funnel::run(&cli.kube, args).await,
+        Command::Stuck(args) => return stuck::run(&cli.kube, args).await.map(|any| ExitCode::from(u8::from(any))),
         Command::History(args) => history::run(&cli.kube, args).await,
         Command::Delete(args) => desired::delete(&cli.kube, args).await,
         Command::Reactivate(args) => desired::reactivate(&cli.kube, args).await,
@@ -345,6 +365,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::SettleUsage(args) => settle_usage::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Confirm(args) => confirm::run(&cli.kube, args).await,
         Command::Pin(args) => pin::run(&cli.kube, args).await,

@@ -26,13 +26,13 @@ pub struct PastArgs {
     /// Also list the last 12 periods that have ended. Needs NAME.
     #[arg(long, requires = "name")]
     history: bool,
-    /// The same, and so many days of UTC, today first. Needs NAME.
+    /// The same, and so many days of UTC (1 to 93), today first. Needs NAME.
     #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
-    /// For --history and --days: the ledger's URL.
+    /// For --history, --days and --lines: the ledger's URL.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
     ledger_url: Url,
-    /// For --history and --days: the namespace of the operator's own Secrets, one of which holds the ledger's key.
+    /// For --history, --days and --lines: the namespace of the operator's own Secrets, one of which holds the ledger's key.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
 }
@@ -81,11 +81,16 @@ impl PastArgs {
         if !self.history && self.days.is_none() {
             return Ok(None);
         }
+        self.open(client).await.map(Some)
+    }
+
+    /// The ledger.
+    pub async fn open(&self, client: &Client) -> anyhow::Result<LedgerClient> {
         let secret = format!("Secret {}/{LEDGER_SECRET}", self.operator_namespace);
         let key = read_ledger_key(client, &self.operator_namespace).await;
         let key = key.with_context(|| format!("cannot read {secret}, which holds the ledger's key"))?;
         let key = key.with_context(|| format!("there is no {secret}: set --operator-namespace"))?;
-        Ok(Some(LedgerClient::new(self.ledger_url.clone(), &key, PATIENCE)?))
+        Ok(LedgerClient::new(self.ledger_url.clone(), &key, PATIENCE)?)
     }
 
     /// What a tenant used before its present period, and on its latest days.
@@ -131,7 +136,7 @@ impl std::fmt::Display for Past {
 
 fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Vec<String>)>) -> Table {
     let mut table = Table::new();
-    let units = Unit::iter().filter(|unit| !unit.is_level()).map(|unit| unit.name().to_uppercase());
+    let units = Unit::iter().filter(|unit| !unit.is_level()).map(|unit| unit.in_plans().to_owned());
     let named = heads.len();
     let heads = heads.iter().map(ToString::to_string).chain(units);
     table.load_preset(presets::NOTHING).set_header(heads);
@@ -156,7 +161,7 @@ mod tests {
         let days = vec![PastDay { date: "1970-01-01".parse().expect("a date"), used: used() }];
         let text = Past { periods, days }.to_string();
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        let units = "QUERIES PROMPT_TOKENS COMPLETION_TOKENS EMBEDDING_TOKENS EMBEDDED_BYTES";
+        let units = "queries promptTokens completionTokens embeddingTokens embeddedBytes";
         assert_eq!(
             lines,
             [

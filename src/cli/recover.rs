@@ -9,12 +9,13 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::plain::plain;
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{
-    Data, LEGAL_HOLD_ANNOTATION, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, Timestamp,
-    VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
+    Data, LEGAL_HOLD_ANNOTATION, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, TAKEN_OVER_ANNOTATION,
+    TakenOver, Tenant, Timestamp, VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
 };
 use crate::controller::Providers;
 use crate::lifecycle::{ObservedSubscription, Provider};
@@ -142,12 +143,12 @@ fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) 
         let data = generation(namespaces, &known.tenant_id).is_some();
         let desired = match (desired(&known.subscription), refunded.contains(&known.tenant_id)) {
             (Desired::Suspended, true) => "Suspended (refunded)".into(),
-            (desired, _) => format!("{desired:?}"),
+            (desired, _) => desired.to_string(),
         };
         [
             known.namespace.clone(),
             known.name.clone(),
-            known.company.clone(),
+            plain(&known.company),
             known.subscription.plan.clone().unwrap_or_default(),
             known.subscription.status.clone(),
             desired,
@@ -265,7 +266,7 @@ async fn make(client: &Client, identity: &IdentityKey, known: &Known, finder: &F
 }
 
 /// As it was, as far as Stripe knows. What was sent to a customer who has paid is not sent again, and the address that
-/// they paid with needs no confirmation.
+/// they paid with needs no confirmation. The ledger has what the lost object counted.
 fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow::Result<Tenant> {
     let place = Place { namespace: &known.namespace, name: &known.name };
     let login = known.name.starts_with(SIGNED_UP).then(|| json!({"secretName": login_secret(&known.name)}));
@@ -279,6 +280,7 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
             PROOF_ANNOTATION: identity.identity_proof(&known.tenant_id, place),
             SENT_ANNOTATION: "welcome,first-question,data-processing-agreement",
             VERIFIED_ANNOTATION: identity.email_hash(&known.email),
+            TAKEN_OVER_ANNOTATION: serde_json::to_string(&TakenOver::by_another_object())?,
         }},
         "spec": {
             "companyName": company,

@@ -6,9 +6,9 @@ use serde::Serialize;
 use strum::IntoEnumIterator;
 
 use super::past_usage::{Past, PastArgs};
-use super::{KubeArgs, ScopeArgs, usage_billed};
+use super::{KubeArgs, ScopeArgs, usage_billed, usage_lines};
 use crate::api::usage::{CountedUsage, Used};
-use crate::api::{Tenant, Timestamp, Unit};
+use crate::api::{Tenant, Timestamp, Unit, size};
 
 /// Show what tenants have used of their plans in this period.
 ///
@@ -22,6 +22,9 @@ use crate::api::{Tenant, Timestamp, Unit};
 /// With `--billed`, it shows how far the usage of a tenant with usage prices was sent to Stripe: for each unit the sum,
 /// from which hour and up to which, the price and the meter, and whether Stripe's numbers agree.
 ///
+/// `--lines` adds each hour: its period, what the ledger counted of the unit, and whether that was sent. It reads the
+/// ledger, as --history does. `kubectl tenant settle-usage` decides of numbers that differ.
+///
 /// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,6 +33,9 @@ pub struct Args {
     /// Show how far the usage of this tenant was sent to Stripe.
     #[arg(long, requires = "name", conflicts_with = "output")]
     billed: bool,
+    /// With --billed: list the hours that make the numbers.
+    #[arg(long, requires = "billed")]
+    lines: bool,
     #[command(flatten)]
     scope: ScopeArgs,
     /// `table`, or `json` with a line for each tenant.
@@ -52,11 +58,15 @@ struct Row {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
-    let (mut rows, mut billed, mut found) = (Vec::new(), Vec::new(), 0_usize);
+    let (mut rows, mut billed, mut recorded, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0_usize);
     let take = |tenant: &Tenant| {
         if args.name.as_ref().is_none_or(|name| *name == tenant.name_any()) {
             found += 1;
-            billed.extend(usage_billed::shown(tenant));
+            if let Some(text) = usage_billed::shown(tenant) {
+                let billing = tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
+                billed.push(text);
+                recorded.push((tenant.tenant_id().to_owned(), billing.cloned().unwrap_or_default()));
+            }
             rows.extend(row(tenant));
         }
     };
@@ -69,7 +79,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
                 !billed.is_empty(),
                 "no usage of {name} is billed: the Plan in force has no usagePrices, or the tenant is not served yet"
             );
-            println!("{}", billed.join("\n\n"));
+            if !args.lines {
+                println!("{}", billed.join("\n\n"));
+                return Ok(());
+            }
+            let ledger = args.past.open(&client).await?;
+            for (text, (id, billing)) in billed.iter().zip(&recorded) {
+                println!("{text}\n\n{}", usage_lines::read(&ledger, id, billing).await?);
+            }
             return Ok(());
         }
         anyhow::ensure!(
@@ -79,6 +96,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     rows.sort_by_key(|row| std::cmp::Reverse(fullest(&row.usage)));
     if args.output == "table" && args.name.is_none() {
+        if rows.is_empty() {
+            println!("Nothing has been counted yet: the controller reads the ledger once a minute.");
+            return Ok(());
+        }
         println!("{}", list(&rows));
         return Ok(());
     }
@@ -169,10 +190,12 @@ fn units(row: &Row) -> String {
     table.load_preset(presets::NOTHING).set_header(["UNIT", "USED", "LIMIT", "LEFT", "PERCENT"]);
     for unit in Unit::iter() {
         let used = usage.of(unit);
-        let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), |value| value.to_string());
+        let written = |amount: i64| if unit.is_size() { size(amount) } else { amount.to_string() };
+        let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), written);
+        let share = percent(used).map_or_else(|| "-".into(), |percent| percent.to_string());
         let left = used.limit.map(|limit| (limit - used.used).max(0));
-        let name = serde_json::json!(unit).as_str().unwrap_or_default().to_owned();
-        table.add_row([name, used.used.to_string(), or_none(used.limit), or_none(left), or_none(percent(used))]);
+        let name = unit.in_plans().to_owned();
+        table.add_row([name, written(used.used), or_none(used.limit), or_none(left), share]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use kube::ResourceExt;
 
 use crate::api::conditions::{self, USAGE_BILLED};
-use crate::api::{Condition, Tenant, UsageBilling};
+use crate::api::{Condition, Tenant, Unit, UsageBilling};
 
 /// What is shown of a tenant. None for one whose usage is not billed.
 pub fn shown(tenant: &Tenant) -> Option<String> {
@@ -30,14 +30,36 @@ fn text(name: &str, billing: &UsageBilling, condition: Option<&Condition>) -> St
     }
     let said = condition.map_or("not compared with Stripe yet".into(), |c| format!("{}: {}", c.reason, c.message));
     let next = billing.replace_at.map(|at| format!("\nThe prices follow the plan after {at}")).unwrap_or_default();
-    format!("{name}, subscription {}\n{said}{next}\n{table}", billing.subscription)
+    let more = decided(billing);
+    format!("{name}, subscription {}\n{said}{next}{more}\n{table}", billing.subscription)
+}
+
+/// What waits, and what a person decided last.
+fn decided(billing: &UsageBilling) -> String {
+    let name = |unit: Unit| serde_json::json!(unit).as_str().unwrap_or_default().to_owned();
+    let waits = billing.waiting.iter().filter(|waiting| waiting.amount > 0).map(|waiting| {
+        format!(
+            "\n{} {} of subscription {} wait for a price",
+            waiting.amount,
+            name(waiting.usage.unit),
+            waiting.subscription
+        )
+    });
+    let last = billing.decision.as_ref().map(|decision| {
+        let (unit, ledger, stripe) = (name(decision.unit), decision.ledger, decision.stripe);
+        format!(
+            "\nDecided at {}: keep {} of {unit}, sent or waiting {ledger}, at Stripe {stripe}",
+            decision.at, decision.keep
+        )
+    });
+    waits.chain(last).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Timestamp;
     use crate::api::usage_prices::MeteredUsage;
-    use crate::api::{Timestamp, Unit};
 
     #[test]
     fn each_unit_has_a_line_with_what_was_sent() {
@@ -49,6 +71,7 @@ mod tests {
             since: at(0),
             through: at(7200),
             sent: 42,
+            unpriced: None,
         };
         let billing = UsageBilling { subscription: "sub_1".into(), meters: vec![usage], ..UsageBilling::default() };
         let said = text("acme", &billing, None);

@@ -64,8 +64,8 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
-    /// Tokens of your own services that report usage events, comma-separated while one is rotated; at least 32 characters
-    /// each. Without one, no events are taken.
+    /// Tokens of your own services that report usage events, comma-separated while one is rotated; at least 32
+    /// characters each. Without one, no events are taken.
     #[arg(
         long,
         env = "USAGE_EVENTS_TOKEN",

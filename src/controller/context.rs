@@ -31,7 +31,7 @@ use crate::operator_keys::IdentityKey;
 use crate::pins::Keeper;
 use crate::providers::Priority;
 use crate::providers::vector_store::VectorStore;
-use crate::telemetry::{Metrics, ProviderLabels};
+use crate::telemetry::{Metrics, ProviderLabel, ProviderLabels};
 
 /// A Secret that we made this recently may not be in the cache yet.
 const SECRET_LAG: Duration = Duration::from_secs(10);
@@ -169,7 +169,8 @@ impl Context {
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
             let away = callers.iter().any(|caller| caller.is_away());
-            metrics.breaker_open.get_or_create_owned(&<&str>::from(provider).into()).set(away.into());
+            let label = ProviderLabel { provider: provider.into() };
+            metrics.breaker_open.get_or_create_owned(&label).set(away.into());
         }
         metrics.encode()
     }

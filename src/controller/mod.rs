@@ -106,6 +106,8 @@ pub struct ControllerConfig {
     pub usage_interval: Duration,
     /// After what time the usage of a tenant is compared with Stripe again within an hour.
     pub billing_interval: Duration,
+    /// Tenants whose usage is compared with Stripe at the same time.
+    pub billing_concurrency: usize,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -205,7 +207,12 @@ pub async fn run(
     background.spawn(sweeps::orphans::sweep(context.clone()));
     background.spawn(sweeps::leads::sweep(context.clone(), scopes.clone()));
     background.spawn(sweeps::usage::show(context.clone(), config.usage_interval));
-    background.spawn(sweeps::usage_billing::send(context.clone(), config.usage_interval, config.billing_interval));
+    let pace = sweeps::usage_billing::Pace {
+        every: config.usage_interval,
+        again: config.billing_interval,
+        at_once: config.billing_concurrency,
+    };
+    background.spawn(sweeps::usage_billing::send(context.clone(), pace));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),

@@ -119,13 +119,13 @@ async fn write(mut file: File, mut waiting: mpsc::Receiver<Entry>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Tenant;
+    use crate::api::{Tenant, Timestamp};
 
     fn event(name: &str) -> Event {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example"});
         let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
         tenant.metadata.uid = Some("u1".into());
-        Event::milestone(&tenant, name)
+        Event::milestone(&tenant, name, Timestamp::from_second(0))
     }
 
     #[tokio::test]

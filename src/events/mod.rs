@@ -123,7 +123,7 @@ pub struct Event {
     pub origin: Origin,
     /// How the pages guided the customer.
     pub variant: Variant,
-    /// When.
+    /// When, by the clock of the part that saw it.
     pub timestamp: Timestamp,
     /// What else is known.
     pub metadata: Map<String, Value>,
@@ -131,10 +131,10 @@ pub struct Event {
 
 impl Event {
     /// Something that a tenant reaches once.
-    pub fn milestone(tenant: &Tenant, name: &str) -> Self {
+    pub fn milestone(tenant: &Tenant, name: &str, now: Timestamp) -> Self {
         let subject = Subject::from(tenant);
         let id = format!("{}/{}", subject.uid, words(name));
-        Self { id, ..Self::new(subject, name, EventOutcome::Success, Source::Server) }
+        Self { id, ..Self::new(subject, name, EventOutcome::Success, Source::Server, now) }
     }
 
     /// The milestone that a transition is, if it is one.
@@ -144,31 +144,31 @@ impl Event {
             (Some(Phase::Provisioning), Phase::Active) => "provisioned",
             _ => return None,
         };
-        Some(Self { timestamp: transition.timestamp, ..Self::milestone(tenant, name) })
+        Some(Self::milestone(tenant, name, transition.timestamp))
     }
 
     /// Something that a customer tried.
-    pub fn attempt<'a>(subject: impl Into<Subject<'a>>, name: &str) -> Self {
-        Self::new(subject.into(), name, EventOutcome::Attempt, Source::Server)
+    pub fn attempt<'a>(subject: impl Into<Subject<'a>>, name: &str, now: Timestamp) -> Self {
+        Self::new(subject.into(), name, EventOutcome::Attempt, Source::Server, now)
     }
 
     /// Something that came to nothing, for this reason.
-    pub fn failure<'a>(subject: impl Into<Subject<'a>>, name: &str, reason: &str) -> Self {
+    pub fn failure<'a>(subject: impl Into<Subject<'a>>, name: &str, reason: &str, now: Timestamp) -> Self {
         let metadata = [("reason".to_owned(), Value::from(reason))].into_iter().collect();
-        Self { metadata, ..Self::new(subject.into(), name, EventOutcome::Failure, Source::Server) }
+        Self { metadata, ..Self::new(subject.into(), name, EventOutcome::Failure, Source::Server, now) }
     }
 
     /// Something that happened, with what is known of it.
-    pub fn of(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Server) }
+    pub fn of(tenant: &Tenant, name: &str, metadata: Map<String, Value>, now: Timestamp) -> Self {
+        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Server, now) }
     }
 
     /// Something that a client says.
-    pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Client) }
+    pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>, now: Timestamp) -> Self {
+        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Client, now) }
     }
 
-    fn new(subject: Subject<'_>, name: &str, outcome: EventOutcome, source: Source) -> Self {
+    fn new(subject: Subject<'_>, name: &str, outcome: EventOutcome, source: Source, now: Timestamp) -> Self {
         let Subject { uid, tenant_id, origin } = subject;
         Self {
             id: format!("{uid}/{}", hex::encode(rand::random::<[u8; 8]>())),
@@ -178,7 +178,7 @@ impl Event {
             source,
             origin,
             variant: Variant::of(uid),
-            timestamp: Timestamp::now(),
+            timestamp: now,
             metadata: Map::new(),
         }
     }

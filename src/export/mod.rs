@@ -26,7 +26,7 @@ use crate::providers::ProviderError;
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The URL of the storage says nothing that we can open.
-    #[error("{0} is not a storage for exports: {1}. Use file:///a/folder or s3://bucket/folder")]
+    #[error("{0} is not a storage: {1}. Use file:///a/folder or s3://bucket/folder")]
     Url(String, String),
     /// The storage does not answer, or refuses.
     #[error("Export storage: {0}")]

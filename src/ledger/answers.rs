@@ -1,7 +1,8 @@
 //! Answers that are kept for a day, so that a request with the same `Idempotency-Key` gets the same answer.
 //!
 //! A client begins a key before it serves the request, and finishes it with the answer. A key whose client died is free
-//! again after its time. Keys are counted by tenant, and the oldest make room for new ones.
+//! again after its time. Keys are counted by tenant, and the oldest make room for new ones. All tenants together have a
+//! bound as well, so that answers never fill the ledger's volume: there too, the oldest answers make room.
 
 use super::wire::{AnswerState, KeptAnswer};
 use crate::api::Timestamp;
@@ -14,6 +15,10 @@ pub const KEYS: usize = 1000;
 pub const BYTES: i64 = 50 << 20;
 /// The longest body that is kept, in bytes.
 pub const LARGEST: usize = 256 << 10;
+/// Bytes that a key takes beside its answer: names, hashes and places in indexes.
+pub const ROW: i64 = 512;
+/// Answers that make room for one. If they are not enough, the next answer goes on.
+pub const ROOM: i64 = 1000;
 
 /// A key that a client begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +89,17 @@ pub fn too_many(keys: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
     })
 }
 
+/// Of all answers, the oldest first, with the bytes that each takes beside its key: those that make room for so many
+/// bytes.
+pub fn make_room(oldest: impl IntoIterator<Item = (i64, i64)>, mut bytes: i64) -> Vec<i64> {
+    let needed = oldest.into_iter().take_while(|(_, size)| {
+        let needs = bytes > 0;
+        bytes = bytes.saturating_sub(size.saturating_add(ROW));
+        needs
+    });
+    needed.map(|(id, _)| id).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +145,15 @@ mod tests {
         ] {
             assert_eq!(told(kept, key, now), Finish::NotTheirs);
         }
+    }
+
+    #[test]
+    fn no_more_answers_go_than_others_need_room() {
+        let oldest = || [(3, 100), (5, 0), (8, 1 << 20)];
+        assert!(make_room(oldest(), 0).is_empty() && make_room(oldest(), -1).is_empty());
+        assert_eq!(make_room(oldest(), 100 + ROW), [3]);
+        assert_eq!(make_room(oldest(), 101 + ROW), [3, 5]);
+        assert_eq!(make_room(oldest(), i64::MAX), [3, 5, 8]);
     }
 
     #[test]

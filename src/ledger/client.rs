@@ -18,15 +18,16 @@ use crate::api::Timestamp;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, FinishAnswer,
-    FinishedAnswer, HoursUsage, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, DayUsage, ErasedAnswers, EventStates, Events,
+    EventsStatus, FinishAnswer, FinishedAnswer, HoursUsage, PeriodUsage, Rebuild, Rebuilt, Reserve, Status,
+    TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Of one attempt with a batch of events.
+/// Of one attempt with a batch of events, or to empty the events store.
 const BATCH: Duration = Duration::from_secs(12);
 /// After which an idle connection is not used again: the ledger closes it a few seconds later.
 const IDLE: Duration = Duration::from_secs(10);
@@ -113,27 +114,27 @@ impl LedgerClient {
     }
 
     /// Sets amounts aside.
-    pub async fn reserve(&self, operation: &str, body: &Reserve) -> Result<Outcome, CallError> {
+    pub async fn reserve(&self, operation: &str, body: &Reserve) -> Result<CommandOutcome, CallError> {
         self.call(Method::PUT, &["operations", operation], Some(body)).await
     }
 
     /// Notes what was used so far.
-    pub async fn checkpoint(&self, operation: &str, body: &Checkpoint) -> Result<Outcome, CallError> {
+    pub async fn checkpoint(&self, operation: &str, body: &Checkpoint) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "checkpoint"], Some(body)).await
     }
 
     /// Counts what was used.
-    pub async fn settle(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+    pub async fn settle(&self, operation: &str, body: &Counted) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
     /// Gives back everything.
-    pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
+    pub async fn void(&self, operation: &str, body: &Void) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
     }
 
     /// Takes away from levels.
-    pub async fn release(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+    pub async fn release(&self, operation: &str, body: &Counted) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 
@@ -193,6 +194,16 @@ impl LedgerClient {
         self.call(Method::GET, &["status"], None::<&()>).await
     }
 
+    /// How the events store is fed.
+    pub async fn events_store(&self) -> Result<EventsStatus, CallError> {
+        self.call(Method::GET, &["events", "store"], None::<&()>).await
+    }
+
+    /// Makes the events store anew.
+    pub async fn rebuild(&self, body: &Rebuild) -> Result<Rebuilt, CallError> {
+        self.call(Method::POST, &["events", "rebuild"], Some(body)).await
+    }
+
     /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of
     /// their latest lines.
     pub async fn usage_after(&self, after: i64, most: u32) -> Result<Vec<TenantUsage>, CallError> {
@@ -229,7 +240,7 @@ impl LedgerClient {
             let place = self.places.acquire().await;
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
-            if path == ["events"] {
+            if path == ["events"] || path == ["events", "rebuild"] {
                 request = request.timeout(BATCH);
             }
             if let Some(body) = body {

@@ -166,15 +166,18 @@ pub enum Refusal {
     TooMuch(Unit),
 }
 
+/// The code of [`Refusal::PeriodAhead`], which callers tell from the others: it passes with time.
+pub const PERIOD_AHEAD: &str = "period_ahead";
+
 impl Refusal {
-    /// Its kind, which never changes.
+    /// Its kind, which never changes. By hand: callers compare one of them, so it is a constant.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::LimitReached { .. } => "limit_reached",
             Self::OtherParameters => "other_parameters",
             Self::Ended(_) => "ended",
             Self::Unknown => "unknown_operation",
-            Self::PeriodAhead { .. } => "period_ahead",
+            Self::PeriodAhead { .. } => PERIOD_AHEAD,
             Self::Ahead { .. } => "time_ahead",
             Self::TooOld { .. } => "too_old",
             Self::TooMuch(_) => "too_much",

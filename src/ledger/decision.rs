@@ -129,6 +129,12 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
             (Answer::Voided, end(operation, &facts.account, State::Voided, Amounts::ZERO))
         }
         (Action::Void { .. }, State::Voided) => (Answer::Voided, Changes::default()),
+        // It expired and counted nothing, as its client wishes. It is voided from now on: the name is not reserved again,
+        // and nothing of it is settled.
+        (Action::Void { .. }, State::Expired) if operation.posted.is_zero() => {
+            let operation = Some(Operation { state: State::Voided, ..operation.clone() });
+            (Answer::Voided, Changes { operation, ..Changes::default() })
+        }
         (Action::Expire, State::Pending) => {
             (Answer::Expired, end(operation, &facts.account, State::Expired, operation.posted))
         }

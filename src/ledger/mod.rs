@@ -11,6 +11,7 @@ pub mod answers;
 pub mod client;
 mod command;
 pub mod decision;
+pub mod events;
 mod forgetting;
 pub mod history;
 mod orphans;
@@ -20,4 +21,5 @@ pub mod store;
 pub mod units;
 pub mod wire;
 
+pub use command::PERIOD_AHEAD;
 pub use service::{KeyError, Ledger, LedgerConfig, LedgerError, LedgerKey, LedgerPlace};

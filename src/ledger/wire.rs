@@ -1,5 +1,7 @@
 //! What the ledger and its clients say to each other, as JSON. `docs/ledger.md` describes it for people.
 
+mod events_store;
+
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::account::Period;
 use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
+
+pub use events_store::{EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;
@@ -176,8 +180,12 @@ pub struct KeptAnswer {
 
 impl KeptAnswer {
     /// As it is stored.
+    ///
+    /// # Panics
+    ///
+    /// Never: numbers and strings are JSON.
     pub fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        serde_json::to_string(self).expect("an answer is JSON: a number and strings")
     }
 
     /// The bytes that it takes.
@@ -280,7 +288,7 @@ pub struct Void {
 /// What became of a command that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// The amounts are set aside.
     Reserved {
         /// The period that they are counted in.

@@ -2,6 +2,7 @@
 //! the table in docs/operations.md show it.
 
 use super::concerns::dunning::{ENDED, MISSING};
+use super::concerns::plan_obstacles::{PLAN_HAS_NO_PRICE, PLAN_NOT_FOUND, REGION_UNSUPPORTED};
 use crate::api::Phase;
 use crate::api::facts::Awaited;
 
@@ -38,9 +39,9 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
     ),
     (None, "SuspendedByAdmin", "Run `kubectl tenant resume` to serve the tenant again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
-    (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
-    (None, "RegionUnsupported", "Choose a Plan of another region, or name an index for this one in PINECONE_REGIONS"),
-    (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),
+    (None, PLAN_NOT_FOUND, "Create the Plan, or correct spec.plan"),
+    (None, REGION_UNSUPPORTED, "Choose a Plan of another region, or name an index for this one in PINECONE_REGIONS"),
+    (None, PLAN_HAS_NO_PRICE, "Set stripePriceId in the Plan, or use billing mode Manual"),
     (None, "CapacityMissing", "Upgrade Pinecone's plan; the controller then makes the payment links"),
     (None, "TenantId", "This object claims a tenant that is not its own; see docs/operations.md, \"Move a tenant\""),
     (

@@ -16,6 +16,7 @@ use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 
 pub use crate::api::facts::Harm;
 
+// By hand: each harm has three texts, and strum derives one.
 impl Harm {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Suspend, Self::Fail, Self::Close, Self::Erase];

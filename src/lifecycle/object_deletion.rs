@@ -25,7 +25,7 @@ pub fn decide(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::RemoveFinalizer]);
     }
     // An erasure that is due or has begun is no accident, and ends with its certificate.
-    if deleting::is_erasing(input) && !input.tenant.force_delete {
+    if erasure::is_erasing(input) && !input.tenant.force_delete {
         return erasure::finish(input).unwrap_or_else(|| deleting::decide(input));
     }
     if by_accident(input) {
@@ -36,7 +36,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     // What a failed tenant is owed is known by its phase.
     let owed = input.tenant.status.phase == Some(Phase::Failed) && !input.tenant.force_delete;
-    if owed && let Some(decision) = failed::give_back(input) {
+    if owed && let Some(decision) = refund_first(input) {
         return decision;
     }
     // A refund that failed keeps the phase, because in Deleting nothing says any more that it is owed.
@@ -44,7 +44,22 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.status.phase != Some(Phase::Deleting) && !refund_failed {
         return begin(input);
     }
-    failed::give_back(input).unwrap_or_else(|| clean_up(input))
+    refund_first(input).unwrap_or_else(|| clean_up(input))
+}
+
+/// Gives back what is owed before anything is deleted, and says so while that takes: the customer at Stripe leads to
+/// the payment, so it stays until then.
+fn refund_first(input: &Input) -> Option<Decision> {
+    let decision = failed::give_back(input)?;
+    let Decision::Wait(_) = decision else { return Some(decision) };
+    let message = format!(
+        "Nothing is deleted while the refund is open. To settle the refund yourself and let the deletion go on, set the annotation {}",
+        failed::waiver(input)
+    );
+    let mut draft = Draft::new(input);
+    draft.condition(CLEANED_UP, ConditionStatus::False, "RefundOpen", &message);
+    draft.summary(Summary::Waiting, "RefundOpen", &message);
+    draft.changed().or(Some(decision))
 }
 
 /// A legal hold keeps everything.
@@ -60,7 +75,7 @@ fn begin(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
     draft.status.checkout = None;
-    let message = "Deleting the subscription, the Pinecone namespace and the Secrets";
+    let message = &format!("Deleting the subscription, the {} namespace and the Secrets", Provider::VectorStore);
     draft.summary(Summary::Reconciling, "Deleting", message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
@@ -109,6 +124,9 @@ fn clean_up(input: &Input) -> Decision {
          {FORCE_DELETE_ANNOTATION}=true",
         failure.message
     );
+    if failed::refund_fails(input, failure) {
+        failed::show_failure(&mut draft, failure, input);
+    }
     draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
     draft.summary(Summary::Reconciling, &failure.reason, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
@@ -118,7 +136,7 @@ fn clean_up(input: &Input) -> Decision {
 fn by_accident(input: &Input) -> bool {
     let status = &input.tenant.status;
     // A tenant in Deleting is meant to be erased, unless its retention still runs.
-    let meant = (status.phase == Some(Phase::Deleting) && status.erases_at.is_none()) || deleting::is_erasing(input);
+    let meant = (status.phase == Some(Phase::Deleting) && status.erases_at.is_none()) || erasure::is_erasing(input);
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }
 

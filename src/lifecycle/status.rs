@@ -3,7 +3,7 @@
 
 use std::fmt::Display;
 
-use super::{Decision, Failure, Input, ObservedSubscription, Step, is_known, outbox};
+use super::{Decision, Failure, Input, ObservedSubscription, Provider, Step, is_known, outbox};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, DATA_MIGRATED, NAMESPACE_READY, PAYMENT_RECEIVED, READY, RECONCILING,
     SAMPLE_DATA_READY, STALLED,
@@ -85,7 +85,8 @@ impl<'a> Draft<'a> {
     /// The namespace of the tenant's data is usable.
     pub fn namespace_usable(&mut self) {
         self.status.namespace_missing_since = None;
-        self.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+        let message = format!("The {} namespace is usable", Provider::VectorStore);
+        self.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", &message);
     }
 
     /// The tenant waits for this before it is set up.

@@ -10,7 +10,8 @@ use crate::api::{
     self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
     FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,
     MailRequest, PAYMENT_LINK_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec,
-    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, WAIVE_REFUND_ANNOTATION,
+    mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -74,6 +75,8 @@ pub struct View {
     pub chosen: Option<u32>,
     /// The id of a dispute that was settled with the customer.
     pub accepted_dispute: Option<String>,
+    /// The refund that a person settles outside of the operator.
+    pub waived_refund: Option<String>,
     /// What a person has confirmed of what is held.
     pub confirmed: Option<String>,
     /// The number of the Checkout session that was asked for.
@@ -127,6 +130,7 @@ impl View {
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
             chosen: chosen_generation(tenant),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
+            waived_refund: annotations.get(WAIVE_REFUND_ANNOTATION).cloned(),
             confirmed: annotations.get(CONFIRM_ANNOTATION).cloned(),
             link_asked: annotations.get(PAYMENT_LINK_ANNOTATION).and_then(|attempt| attempt.parse().ok()),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
@@ -216,6 +220,18 @@ impl View {
     /// The Secret in the Tenant's namespace that holds its API key.
     pub fn api_key_secret(&self) -> String {
         api::api_key_secret(&self.name)
+    }
+
+    /// Names the refund that may be owed now: by the tenant, and by when its present run of attempts began. What is paid
+    /// for the next run is another payment.
+    pub fn refund_name(&self) -> String {
+        let since = self.status.provisioning.as_ref().map_or(self.created_at, |run| run.started_at);
+        format!("{}.{since}", self.tenant_id())
+    }
+
+    /// Whether a person settles that refund outside of the operator.
+    pub fn refund_waived(&self) -> bool {
+        self.waived_refund.as_ref().is_some_and(|name| *name == self.refund_name())
     }
 
     /// Names the present run of attempts: new with each new value of the retry annotation.

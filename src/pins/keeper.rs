@@ -29,6 +29,7 @@ fn refused(provider: Provider, reason: Fault, what: &str, fix: &str) -> Provider
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
+        tokens: None,
     }
 }
 
@@ -141,6 +142,7 @@ impl Keeper {
                 blame: Blame::Outage,
                 retryable: true,
                 retry_after: None,
+                tokens: None,
             }),
         }
     }

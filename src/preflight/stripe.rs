@@ -62,7 +62,8 @@ pub const CHECKS: &[Check] = &[
         name: "stripe/webhook",
         blocks_start: false,
         title: "a webhook endpoint gets the events that are needed",
-        about: "Without it, only the comparison every ten minutes notices payments.",
+        about: "Without it, only the comparison every ten minutes notices payments. Events about usage that Stripe found wrong \
+                are thin and need an event destination of their own, which docs/usage-billing.md describes.",
         needs: Some("stripe/key"),
         writes: false,
         run: |target| webhook(target).boxed(),

@@ -2,6 +2,7 @@
 //! money. Nothing here knows how: `stripe/meters.rs` does it by Stripe's meters.
 
 use async_trait::async_trait;
+use strum::IntoStaticStr;
 
 use super::ProviderError;
 use crate::api::Timestamp;
@@ -35,7 +36,8 @@ pub struct Report<'a> {
 }
 
 /// What became of a report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum Delivery {
     /// The biller has it by this call.
     New,

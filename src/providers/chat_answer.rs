@@ -105,16 +105,16 @@ impl Reading {
     /// The end of an answer. An answer without text is an error, even with a good status.
     fn end(&self) -> Result<End, ProviderError> {
         let reason = self.finish_reason.as_deref();
-        if self.answer == 0 {
-            return Err(empty(reason));
-        }
         let tokens = self.tokens.unwrap_or_else(|| Tokens::estimate(self.prompt, self.answer));
+        if self.answer == 0 {
+            return Err(empty(reason, tokens));
+        }
         Ok(End { tokens, truncated: reason == Some("length") })
     }
 }
 
-/// An answer without text, in words that name the cause.
-fn empty(finish_reason: Option<&str>) -> ProviderError {
+/// An answer without text, in words that name the cause. It took tokens all the same.
+fn empty(finish_reason: Option<&str>, tokens: Tokens) -> ProviderError {
     let message = match finish_reason {
         Some("length") => {
             "the model spent its limit of tokens before it wrote an answer. Choose a model that reasons less in the Plan's \
@@ -131,6 +131,7 @@ fn empty(finish_reason: Option<&str>) -> ProviderError {
         blame: Blame::Call,
         retryable: false,
         retry_after: None,
+        tokens: Some(tokens),
     }
 }
 
@@ -202,5 +203,25 @@ mod tests {
         let end = read(vec![event(TEXT), event(LENGTH), event("[DONE]")]).pop().expect("a piece").expect("an end");
         assert!(matches!(end, Piece::End(End { truncated: true, .. })));
         assert_eq!(last_reason(vec![event(LENGTH), event("[DONE]")]), Fault::EmptyAnswer);
+    }
+
+    #[test]
+    fn an_answer_without_text_says_what_it_took() {
+        let usage = r#"{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 400}}"#;
+        let told = Tokens { prompt_tokens: 7, completion_tokens: 400, estimated: false };
+        let estimated = Tokens { prompt_tokens: 10, completion_tokens: 0, estimated: true };
+        for (events, tokens) in [(vec![event(LENGTH), event(usage)], told), (vec![event(LENGTH)], estimated)] {
+            let error = read(events).pop().expect("a last piece").expect_err("an error");
+            assert_eq!((error.reason, error.tokens), (Fault::EmptyAnswer, Some(tokens)));
+        }
+        for (usage, tokens) in [(r#", "usage": {"prompt_tokens": 7, "completion_tokens": 400}"#, told), ("", estimated)]
+        {
+            let answer = format!(
+                r#"{{"choices": [{{"message": {{"content": null}}, "finish_reason": "content_filter"}}]{usage}}}"#
+            );
+            let answer: Completion = serde_json::from_str(&answer).expect("JSON");
+            let error = answer.read(40).expect_err("no text");
+            assert_eq!((error.reason, error.tokens), (Fault::EmptyAnswer, Some(tokens)));
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 
 use super::breaker::Away;
+use super::models::Tokens;
 use crate::lifecycle::{Blame, Fault, Provider};
 
 /// Why a call to a provider failed.
@@ -25,6 +26,8 @@ pub struct ProviderError {
     pub retryable: bool,
     /// The wait that the provider asks for.
     pub retry_after: Option<Duration>,
+    /// What the provider is paid for although it failed.
+    pub tokens: Option<Tokens>,
 }
 
 impl ProviderError {
@@ -38,6 +41,7 @@ impl ProviderError {
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
+            tokens: None,
         }
     }
 
@@ -51,6 +55,7 @@ impl ProviderError {
             blame: Blame::Outage,
             retryable: true,
             retry_after: Some(away.again),
+            tokens: None,
         }
     }
 
@@ -85,6 +90,7 @@ impl ProviderError {
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
+            tokens: None,
         }
     }
 
@@ -121,6 +127,7 @@ impl ProviderError {
             },
             retryable,
             retry_after,
+            tokens: None,
         }
     }
 }

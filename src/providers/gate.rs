@@ -77,6 +77,7 @@ impl Gate {
                 blame: Blame::Outage,
                 retryable: true,
                 retry_after: Some(SOON),
+                tokens: None,
             }),
         }
     }
@@ -115,6 +116,7 @@ mod tests {
             blame,
             retryable: false,
             retry_after: None,
+            tokens: None,
         }
     }
 

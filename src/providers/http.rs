@@ -240,6 +240,7 @@ impl Caller {
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
+            tokens: None,
         }
     }
 

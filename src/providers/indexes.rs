@@ -37,6 +37,7 @@ impl Indexes {
             blame: Blame::Admin,
             retryable: true,
             retry_after: None,
+            tokens: None,
         })
     }
 

@@ -14,6 +14,9 @@ use super::gate::Gate;
 use super::{Caller, ProviderError};
 use crate::lifecycle::Provider;
 
+/// What a failure of a vector store names, and what messages call it.
+pub const PROVIDER: Provider = Provider::VectorStore;
+
 /// One index of a vector store. What was written may become visible a moment later. Errors say whether a retry can help
 /// and who can fix the cause.
 #[async_trait]
@@ -110,7 +113,7 @@ pub struct Values(Arc<RawValue>);
 impl Values {
     /// Encodes them.
     pub fn encode(values: &[f32]) -> Result<Self, ProviderError> {
-        Ok(Self(to_raw_value(values).map_err(|e| ProviderError::garbage(Provider::VectorStore, e))?.into()))
+        Ok(Self(to_raw_value(values).map_err(|e| ProviderError::garbage(PROVIDER, e))?.into()))
     }
 
     /// An array of numbers in JSON.

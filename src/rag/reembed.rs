@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::documents::{Document, LONGEST_LAG, LOOK_AGAIN, passage_id};
 use crate::providers::ProviderError;
 use crate::providers::models::Embedder;
-use crate::providers::vector_store::{Values, Vector, VectorStore};
+use crate::providers::vector_store::{PROVIDER, Values, Vector, VectorStore};
 
 /// Vectors that are compared and embedded at a time: memory stays the same for any number of them.
 const BATCH: usize = 100;
@@ -23,14 +23,16 @@ pub enum ReembedError {
     /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore
     /// of an older object. A copy would empty the other one.
     #[error(
-        "Pinecone namespace {0} is to be copied and is empty, while the namespace of the copy is not. Nothing was changed"
+        "{store} namespace {0} is to be copied and is empty, while the namespace of the copy is not. Nothing was changed",
+        store = PROVIDER
     )]
     SourceEmpty(String),
     /// The namespace of the copy holds what the one to copy from does not: it was served from, and the object is older
     /// than that, as after the restore of etcd during a move. A copy would delete what is there alone.
     #[error(
-        "Pinecone namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
-         Nothing was changed. The condition DataInOnePlace names both, and `kubectl tenant data choose` chooses one"
+        "{store} namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
+         Nothing was changed. The condition DataInOnePlace names both, and `kubectl tenant data choose` chooses one",
+        store = PROVIDER
     )]
     TargetAhead {
         /// The namespace to copy from.

@@ -70,9 +70,9 @@ pub struct Metrics {
     /// Calls to providers, by provider and outcome.
     pub provider_calls: Family<ProviderLabels, Counter>,
     /// 1 while a provider is down and is not called.
-    pub breaker_open: Family<Label, Gauge>,
+    pub breaker_open: Family<ProviderLabel, Gauge>,
     /// 1 while calls to a provider are refused because it is not the account or index that the tenants are in.
-    pub pin_mismatch: Family<Label, Gauge>,
+    pub pin_mismatch: Family<ProviderLabel, Gauge>,
     /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is
     /// held.
     pub held_tenants: Family<Label, Gauge>,
@@ -86,6 +86,8 @@ pub struct Metrics {
     pub usage_events: Family<OutcomeLabel, Counter>,
     /// Tenants whose usage is not sent to Stripe, by reason.
     pub usage_not_billed: Family<Label, Gauge>,
+    /// Usage events that Stripe took and found wrong later, by its code.
+    pub usage_errors: Family<Label, Counter>,
     /// Tenants for which Stripe bills more than one subscription.
     pub surplus_subscriptions: Gauge,
     /// Namespaces of tenants at the vector store that belong to no Tenant.
@@ -110,6 +112,14 @@ pub struct Metrics {
     pub ledger_volume_free: Gauge,
     /// The size of that volume, in bytes.
     pub ledger_volume_size: Gauge,
+    /// Lines of the ledger that the events store lacks, counted up to 100,000.
+    pub ledger_events_lag_lines: Gauge,
+    /// For how long the events store lacks lines or cannot be fed, in seconds.
+    pub ledger_events_lag_seconds: Gauge,
+    /// Attempts to feed the events store that failed.
+    pub ledger_events_failures: Counter,
+    /// Sums of the events store that differ from the ledger's.
+    pub ledger_events_differences: Gauge,
     /// Requests and endings that found the ledger away, by what became of them.
     pub ledger_unavailable: Family<OutcomeLabel, Counter>,
 }
@@ -141,6 +151,13 @@ pub struct ActivationLabels {
     pub origin: &'static str,
     /// server or client.
     pub source: &'static str,
+}
+
+/// A provider.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ProviderLabel {
+    /// The provider.
+    pub provider: &'static str,
 }
 
 /// A provider and how its calls ended.
@@ -185,6 +202,7 @@ impl Default for Metrics {
             other_prices: Gauge::default(),
             usage_events: Family::default(),
             usage_not_billed: Family::default(),
+            usage_errors: Family::default(),
             surplus_subscriptions: Gauge::default(),
             unowned_namespaces: Gauge::default(),
             open_disputes: Gauge::default(),
@@ -197,6 +215,10 @@ impl Default for Metrics {
             ledger_journal_refused: Gauge::default(),
             ledger_volume_free: Gauge::default(),
             ledger_volume_size: Gauge::default(),
+            ledger_events_lag_lines: Gauge::default(),
+            ledger_events_lag_seconds: Gauge::default(),
+            ledger_events_failures: Counter::default(),
+            ledger_events_differences: Gauge::default(),
             ledger_unavailable: Family::default(),
             registry: Registry::default(),
         };
@@ -273,6 +295,8 @@ impl Metrics {
         registry.register("stripe_usage_events", usage, self.usage_events.clone());
         let unbilled = "Tenants whose usage is not sent to Stripe, by reason";
         registry.register("stripe_usage_not_billed_tenants", unbilled, self.usage_not_billed.clone());
+        let wrong = "Usage events that Stripe took and found wrong later, by its code";
+        registry.register("stripe_usage_errors", wrong, self.usage_errors.clone());
         let surplus = "Tenants for which Stripe bills more than one subscription";
         registry.register("stripe_surplus_subscriptions", surplus, self.surplus_subscriptions.clone());
         let unowned = "Namespaces of tenants at Pinecone that belong to no Tenant";
@@ -280,6 +304,19 @@ impl Metrics {
         let disputes = "Payments that customers dispute and that can still be answered";
         registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
         self.register_ledger(registry);
+    }
+
+    /// What tells how the events store is.
+    fn register_events_store(&self, registry: &mut Registry) {
+        let lines = "Lines of the ledger that the events store lacks, counted up to 100000";
+        registry.register("ledger_events_lag_lines", lines, self.ledger_events_lag_lines.clone());
+        let seconds = "For how long the events store lacks lines or cannot be fed, in seconds";
+        registry.register("ledger_events_lag_seconds", seconds, self.ledger_events_lag_seconds.clone());
+        let failures = "Attempts of the ledger to feed the events store that failed";
+        registry.register("ledger_events_failures", failures, self.ledger_events_failures.clone());
+        let differences =
+            "Sums of a tenant, a closed hour and a unit that differ between the ledger and the events store";
+        registry.register("ledger_events_differences", differences, self.ledger_events_differences.clone());
     }
 
     /// What tells how the ledger is. The controller and web, which have none, say 0.
@@ -302,6 +339,7 @@ impl Metrics {
         registry.register("ledger_volume_free_bytes", free, self.ledger_volume_free.clone());
         let size = "Size of that volume in bytes; 0 with Postgres";
         registry.register("ledger_volume_size_bytes", size, self.ledger_volume_size.clone());
+        self.register_events_store(registry);
         let unavailable = "Requests and endings that found the ledger away, by what became of them";
         registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
     }
@@ -311,12 +349,14 @@ impl Metrics {
         let metrics = Self::default();
         // A metric with labels shows once it has a sample.
         let kinds = [&metrics.api_writes, &metrics.resyncs, &metrics.step_failures, &metrics.provisioning_failures];
-        for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
+        for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries, &metrics.usage_errors]) {
             family.get_or_create_owned(&"".into());
         }
-        let gauges = [&metrics.queue_depth, &metrics.breaker_open, &metrics.pin_mismatch, &metrics.held_tenants];
-        for family in gauges.into_iter().chain([&metrics.usage_not_billed]) {
+        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed] {
             family.get_or_create_owned(&"".into());
+        }
+        for family in [&metrics.breaker_open, &metrics.pin_mismatch] {
+            family.get_or_create_owned(&ProviderLabel { provider: "" });
         }
         metrics.activation_unconfirmed.get_or_create_owned(&"".into());
         let event = ActivationLabels { event: String::new(), outcome: "", origin: "", source: "" };

@@ -77,7 +77,7 @@ pub struct WebProviders {
     pub chat: Arc<dyn ChatModel>,
     /// Hold the documents.
     pub indexes: Indexes,
-    /// Opens the customer portal, with a restricted key; None where it is not offered.
+    /// Opens the customer portal, with a restricted key. None if it is not offered.
     pub portal: Option<Stripe>,
     /// Who may sign up.
     pub admission: Admission,

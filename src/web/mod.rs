@@ -101,7 +101,9 @@ pub struct App {
     claims: limits::Limit<String>,
     uploads: places::Places,
     /// Files that were read in vain.
-    refusals: limits::Refusals,
+    refusals: limits::Allowance,
+    /// Documents that were deleted soon after their upload.
+    early_deletions: limits::Allowance,
     /// Bodies that are read before their handlers run.
     bodies: bodies::Bodies,
     /// Connections that are read on after the answer.
@@ -109,7 +111,7 @@ pub struct App {
     /// Places of changes that are finished where their clients hang up.
     finishing: Arc<Semaphore>,
     /// Places of requests with an idempotency key that are served to their end where their clients hang up.
-    keyed: Arc<Semaphore>,
+    keyed: api::idempotency::KeyedPlaces,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
     /// Whose file is being read.
@@ -284,11 +286,12 @@ impl Web {
             changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),
             claims: limits::Limit::per_minute(track::CLAIMS_PER_MINUTE),
             uploads: places::Places::new(config.upload_limit),
-            refusals: limits::Refusals::default(),
+            refusals: limits::Allowance::of_refused_files(),
+            early_deletions: limits::Allowance::of_early_deletions(),
             bodies: bodies::Bodies::new(config.connections.connections),
             lingers: linger::Lingers::new(config.connections.connections),
             finishing: Arc::new(Semaphore::new(routes::FINISHING as usize)),
-            keyed: Arc::new(Semaphore::new(api::idempotency::FINISHING)),
+            keyed: api::idempotency::KeyedPlaces::default(),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             metering,

@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 
 use super::api::{documents, idempotency, jwks, openapi, query, usage};
 use super::customer::{export, leaving, payment_link, plan, setup, tenant, track};
-use super::pages::{PageError, Sorry, wants_page};
+use super::pages::{PageError, Sorry, show_sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
 use super::serving::{guards, headers, linger, problem, standing, tokens};
@@ -241,11 +241,11 @@ async fn shape(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     let asked = request.headers().clone();
     let mut response = next.run(request).await;
     if let Some(sorry) = response.extensions_mut().remove::<Sorry>() {
-        return problem::keep_headers(&response, app.sorry(&asked, sorry));
+        return problem::keep_headers(&response, show_sorry(&app, &asked, sorry));
     }
     match problem::framework(&response) {
         Some(problem) if wants_page(&asked) => {
-            problem::keep_headers(&response, app.sorry(&asked, Sorry::of_framework(problem)))
+            problem::keep_headers(&response, show_sorry(&app, &asked, Sorry::of_framework(problem)))
         }
         Some(problem) => problem::keep_headers(&response, problem.into_response()),
         None => response,

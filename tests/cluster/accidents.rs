@@ -1,13 +1,13 @@
 //! Deleting objects is not the wish to erase customers.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{Phase, Tenant, TenantStatus};
+use tenant_operator::api::{Phase, Tenant};
 
-use crate::support::{LIMIT, Questions, ROOT, World, backup, said};
+use crate::support::{Questions, ROOT, World, backup, said};
 
 /// Calls that take something from a customer.
 async fn losses(world: &World) -> Vec<Value> {
@@ -143,26 +143,6 @@ async fn the_deletion_policy_of_a_tenant_says_what_its_deletion_means() {
     assert!(refused.to_string().contains("spec.deletionPolicy") && refused.to_string().contains("Retain"), "{refused}");
 }
 
-/// Waits until all Tenants are as wanted, for as long as there is progress. Lists them every two seconds: to look at
-/// each would be most of the machine's work.
-async fn all_are(world: &World, customers: usize, what: &str, wanted: impl Fn(&TenantStatus) -> bool) {
-    let started = Instant::now();
-    let (mut most, mut progress) = (0, started);
-    loop {
-        let all = world.tenants().list(&Default::default()).await.expect("listed").items;
-        let are = all.iter().filter_map(|t| t.status.as_ref()).filter(|s| wanted(s)).count();
-        if are == customers {
-            println!("{what}: {:.1} s", started.elapsed().as_secs_f64());
-            return;
-        }
-        if are > most {
-            (most, progress) = (are, Instant::now());
-        }
-        assert!(progress.elapsed() < LIMIT, "{are} of {customers} are {what}");
-        tokio::time::sleep(Duration::from_secs(2)).await;
-    }
-}
-
 /// An admin deletes the definition of Tenants, which deletes every object past every admission check. No customer loses
 /// anything, and without a backup all of them come back with the same id, key and subscription.
 /// `tests/run` tries it with a thousand.
@@ -185,9 +165,9 @@ async fn all_customers_survive_the_deletion_of_their_definition() {
     };
     each("made", |world, name| Box::pin(async move { drop(world.create(&name, "paid", BillingMode::Stripe).await) }))
         .await;
-    all_are(world, customers, "waiting for payment", |s| s.checkout.is_some()).await;
+    world.all_are(customers, "waiting for payment", |s| s.checkout.is_some()).await;
     each("paid", |world, name| Box::pin(async move { world.pay(&name).await })).await;
-    all_are(world, customers, "Active", |s| s.phase == Some(Phase::Active)).await;
+    world.all_are(customers, "Active", |s| s.phase == Some(Phase::Active)).await;
     let facts = async || {
         let all = world.tenants().list(&Default::default()).await.expect("listed").items;
         let fact = |t: Tenant| (t.metadata.name, t.spec.tenant_id, json!(t.spec.billing.stripe), t.spec.admin_email);
@@ -226,7 +206,7 @@ async fn all_customers_survive_the_deletion_of_their_definition() {
     let started = Instant::now();
     let made = recover(&["--apply"]);
     assert!(said(&made).contains(&format!("{customers} Tenants made")), "{}", said(&made));
-    all_are(world, customers, "Active again", |s| s.phase == Some(Phase::Active)).await;
+    world.all_are(customers, "Active again", |s| s.phase == Some(Phase::Active)).await;
     println!("recovered in {:.1} s", started.elapsed().as_secs_f64());
     questions.more(world, 5).await;
     // From before the deletion until after the recovery, not one failed.

@@ -326,11 +326,23 @@ async fn a_chat_model_that_reasons_is_asked_without_a_temperature_and_never_answ
         let (status, text) = ask(stream).await;
         assert!(status == 200 && text.contains("retrieval-augmented"), "{status} {text}");
     }
-    let empty =
-        r#"{"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": {"prompt_tokens": 9}}"#;
-    world.fault(json!({"provider": "openai", "path": "/v1/chat/completions", "status": 200, "body": empty})).await;
+    let usage = async || {
+        let call = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key);
+        let body: Value = call.send().await.expect("it answers").json().await.expect("JSON");
+        ["queries", "prompt_tokens", "completion_tokens"].map(|unit| body[unit]["used"].as_i64().expect("a number"))
+    };
+    let empty = json!({
+        "choices": [{"message": {"content": ""}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 9, "completion_tokens": 400},
+    });
+    let before = usage().await;
+    world
+        .fault(json!({"provider": "openai", "path": "/v1/chat/completions", "status": 200, "body": empty.to_string()}))
+        .await;
     let (status, text) = ask(false).await;
     assert_eq!(status, 502, "{text}");
+    let after = usage().await;
+    assert_eq!([0, 1, 2].map(|i| after[i] - before[i]), [1, 9, 400], "the model is paid for");
 }
 
 #[tokio::test]

@@ -230,6 +230,7 @@ async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
         let ours = |m: &&Value| m["subject"].as_str().is_some_and(|s| s.starts_with("You can sign up"));
         mails.as_array().into_iter().flatten().filter(ours).count()
     };
+    // Longer than the ten seconds between two passes: nothing shows that a pass had nothing to send.
     tokio::time::sleep(std::time::Duration::from_secs(11)).await;
     assert_eq!(sent().await, 1, "another pass sends nothing");
     admit("ada@example.com");

@@ -1,5 +1,5 @@
 //! `/authz`: what a gateway asks before it lets a request through to another service. The recipes of docs/gateways.md,
-//! with a real nginx and a real Envoy in front of a small service.
+//! with a real nginx, a real Traefik and a real Envoy in front of a small service.
 
 use std::time::Duration;
 
@@ -472,4 +472,17 @@ async fn envoy_with_the_filters_lets_a_service_know_its_tenants() {
     let seen = service.seen();
     let refused = sent(lab.world.http.get(&envoy.url).bearer_auth("x")).await;
     assert_eq!((refused.status().as_u16(), service.seen()), (503, seen), "without web, nothing passes");
+}
+
+#[tokio::test]
+async fn traefik_with_the_middleware_lets_a_service_know_its_tenants() {
+    let mut lab = Lab::start("authz-traefik", &[("acme", "few"), ("other", "enterprise")]).await;
+    let service = Service::start().await;
+    let traefik = Gateway::traefik(&lab.world, &service).await;
+    through(&lab, &traefik, &service).await;
+    lab.world.first_web().signal("KILL");
+    lab.world.first_web().exit_code().await;
+    let seen = service.seen();
+    let refused = sent(lab.world.http.get(&traefik.url).bearer_auth("x")).await;
+    assert_eq!((refused.status().is_server_error(), service.seen()), (true, seen), "without web, nothing passes");
 }

@@ -166,6 +166,34 @@ async fn a_file_that_finds_no_room_in_the_plan_is_not_read() {
     }
 }
 
+/// What is uploaded and deleted gives its place in the plan back, and its lines in the ledger stay.
+#[tokio::test]
+async fn uploads_that_are_deleted_again_and_again_are_limited() {
+    let lab = Lab::start("churn", &[("acme", "enterprise"), ("other", "enterprise")]).await;
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let note = |i: u32| format!("Note {i}.");
+    let mut id = acme.store("note.txt", &note(0)).await["id"].as_str().expect("an id").to_owned();
+    let mut refused = None;
+    // Some more than the 200, because a minute allows 20 again.
+    for i in 1..400 {
+        let (status, body) = acme.upload(&format!("/v1/documents?replace={id}"), "note.txt", note(i)).await;
+        if status != 201 {
+            refused = Some((i, status.as_u16(), body));
+            break;
+        }
+        body["id"].as_str().expect("an id").clone_into(&mut id);
+    }
+    let (count, status, body) = refused.expect("a refusal");
+    assert!(count > 200 && status == 429 && body["code"] == "too_many_requests", "{count}: {status} {body}");
+    assert!(body["detail"].as_str().is_some_and(|why| why.contains("within a day of their upload")), "{body}");
+    let new = acme.store("new.txt", "An upload that replaces nothing is stored.").await;
+    // Of two, one at most is the next that a minute allows.
+    let deleted = [acme.delete(&id).await, acme.delete(new["id"].as_str().expect("an id")).await];
+    assert!(deleted.iter().any(|status| *status == 429), "{deleted:?}");
+    let early = other.store("note.txt", "A note of another tenant.").await;
+    assert_eq!(other.delete(early["id"].as_str().expect("an id")).await, 204, "another tenant deletes");
+}
+
 /// A document that is replaced and deleted at the same moment is counted out once.
 #[tokio::test]
 async fn a_document_that_is_replaced_and_deleted_at_once_is_counted_once() {

@@ -3,9 +3,9 @@
 use std::process::Output;
 
 use serde_json::json;
-use tenant_operator::api::Phase;
 use tenant_operator::api::conditions::{READY, get};
 use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, Timestamp};
 use tokio::process::Command;
 
 use crate::support::{BINARY, World, control_plane, said};
@@ -47,7 +47,11 @@ async fn why_says_what_the_conditions_say_and_what_to_do() {
     let why = tenant(&["why", "acme", "-n", ns]).await;
     assert!(why.status.success() && said(&why).contains("Fix: Nothing to do"), "{}", said(&why));
     let unknown = tenant(&["why", "unknown", "-n", ns]).await;
-    assert!(!unknown.status.success() && said(&unknown).contains("\"unknown\" not found"), "{}", said(&unknown));
+    assert!(
+        !unknown.status.success() && said(&unknown).contains("there is no Tenant unknown here"),
+        "{}",
+        said(&unknown)
+    );
 }
 
 #[tokio::test]
@@ -143,4 +147,62 @@ async fn audit_counts_the_tenants_and_finds_what_is_odd() {
     let odd = tenant(&["audit", "-n", &world.namespace]).await;
     let text = said(&odd);
     assert!(odd.status.code() == Some(1) && text.contains("MissingTransition") && text.contains("acme"), "{text}");
+}
+
+/// Two customers signed up: one is served and never logged in, and the other completed the setup. One came by manifest.
+#[tokio::test]
+async fn the_funnel_and_the_stuck_customers_are_read_from_the_tenants() {
+    let world = World::start("funnel").await;
+    let ns = world.namespace.as_str();
+    world.create("by-manifest", "enterprise", BillingMode::Manual).await;
+    world.create("silent", "enterprise", BillingMode::Manual).await;
+    world.create("done", "enterprise", BillingMode::Manual).await;
+    for name in ["by-manifest", "silent", "done"] {
+        world.wait(name, "Active", |s| s.phase == Some(Phase::Active)).await;
+    }
+    let annotate = async |name: &str, annotations: serde_json::Value| {
+        let patch = kube::api::Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+        world.tenants().patch(name, &Default::default(), &patch).await.expect("annotated");
+    };
+    annotate("silent", json!({"tenant-operator.dev/signup": "{}"})).await;
+    let reached = ["first-login", "sample-query", "first-document", "own-query", "ten-queries", "completed"];
+    let mut annotations = json!({"tenant-operator.dev/signup": "{}"});
+    for milestone in reached {
+        annotations[format!("tenant-operator.dev/reached-{milestone}")] = json!("2099-01-01T00:00:00Z");
+    }
+    annotate("done", annotations).await;
+
+    let output = tenant(&["funnel", "-n", ns, "-o", "json"]).await;
+    let figures: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((figures["total_signups"].as_u64(), figures["by_manifest"].as_u64()), (Some(2), Some(1)), "{figures}");
+    assert_eq!(figures["conversion_rates"]["activation_rate"], 50.0, "{figures}");
+    assert_eq!(figures["steps"][4]["milestone"], "first_login");
+    assert_eq!((&figures["steps"][4]["customers"], &figures["steps"][4]["high_drop_off"]), (&json!(1), &json!(true)));
+    let table = said(&tenant(&["funnel", "-n", ns]).await);
+    assert!(table.contains("2 customers signed up") && table.contains("50.0 % !"), "{table}");
+    let csv = said(&tenant(&["funnel", "-n", ns, "-o", "csv"]).await);
+    assert!(csv.lines().any(|line| line.starts_with("completed,1,ten_queries,100.0,0.0,")), "{csv}");
+
+    let new = tenant(&["stuck", "-n", ns]).await;
+    assert_eq!((new.status.code(), said(&new).trim()), (Some(0), "No customer is stuck."));
+    // The customer has been served for years, as the record says while no controller corrects it.
+    let mut world = world;
+    world.controllers.clear();
+    let mut object = world.tenants().get("silent").await.expect("there");
+    object.status.as_mut().expect("a status").provisioned_at = Some(Timestamp::from_second(1_600_000_000));
+    world.tenants().replace_status("silent", &Default::default(), &object).await.expect("written");
+    let ns = world.namespace.as_str();
+    let late = tenant(&["stuck", "-n", ns]).await;
+    assert!(late.status.code() == Some(1) && said(&late).contains("never logged in: 1"), "{}", said(&late));
+    let found: serde_json::Value =
+        serde_json::from_slice(&tenant(&["stuck", "-n", ns, "-o", "json"]).await.stdout).expect("JSON");
+    assert_eq!(found["stuck_after_payment"][0]["name"], "silent", "{found}");
+    assert_eq!((&found["stuck_after_login"], &found["stuck_after_query"]), (&json!([]), &json!([])), "{found}");
+    let csv = said(&tenant(&["stuck", "-n", ns, "-o", "csv"]).await);
+    assert!(
+        csv.lines().nth(1).is_some_and(|line| line.starts_with("stuck_after_payment,") && line.contains(",silent,")),
+        "{csv}"
+    );
+    let wrong = tenant(&["funnel", "-n", ns, "--days", "0"]).await;
+    assert!(wrong.status.code() == Some(2) && said(&wrong).contains("0 is not in 1..=3650"), "{}", said(&wrong));
 }

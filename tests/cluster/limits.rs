@@ -1,6 +1,6 @@
 //! What strangers, and tenants that flood, cost: the API server next to nothing, and others no wait.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -82,13 +82,17 @@ async fn a_tenant_that_floods_is_slowed_down_and_others_wait_for_one_of_its_call
     // More than OpenAI takes, and so few that the flood is larger on a slow machine too.
     lab.world.start_web(&["--requests-per-second", "12"]);
     let (acme, other) = (lab.client("acme").await, lab.client("other").await);
-    let over = AtomicBool::new(false);
+    let (over, longest) = (AtomicBool::new(false), AtomicU64::new(0));
     let flood = futures::future::join_all((0..120).map(|_| async {
         let (mut times, mut refused) = (Vec::new(), 0);
         while !over.load(Ordering::Relaxed) {
             let start = Instant::now();
             match acme.ask("What is RAG?").await.status().as_u16() {
-                200 => times.push(start.elapsed().as_millis()),
+                200 => {
+                    let took = start.elapsed().as_millis();
+                    longest.fetch_max(u64::try_from(took).expect("not for ever"), Ordering::Relaxed);
+                    times.push(took);
+                }
                 429 => {
                     refused += 1;
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -100,8 +104,8 @@ async fn a_tenant_that_floods_is_slowed_down_and_others_wait_for_one_of_its_call
     }));
     let calm = async {
         let mut times = Vec::new();
-        // Until the line of the other one is long.
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        let is_long = async || longest.load(Ordering::Relaxed) >= 2000;
+        lab.world.until("the line of the other one is long", is_long).await;
         for _ in 0..15 {
             let start = Instant::now();
             assert_eq!(other.ask("What is RAG?").await.status(), 200);
@@ -182,4 +186,27 @@ async fn web_says_when_a_proxy_hides_its_clients() {
     assert!(hidden().await);
     ask(false).await;
     assert!(!hidden().await, "a client comes directly");
+}
+
+/// A question that finds nothing takes tokens and no query, so its line in the ledger stays, and the plan limits none.
+#[tokio::test]
+async fn questions_that_find_nothing_are_limited() {
+    let lab = Lab::start("vain", &[("acme", "enterprise"), ("other", "enterprise")]).await;
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let mut answered = 0;
+    // A minute allows 20 again.
+    let refused = loop {
+        let answer = acme.ask("Zxqv wklm pfft?").await;
+        if answer.status() != 200 || answered == 200 {
+            break answer;
+        }
+        answered += 1;
+    };
+    assert!(answered >= 60 && refused.status() == 429, "{answered} answered, then {}", refused.status());
+    assert!(refused.headers().contains_key("retry-after"));
+    let body: serde_json::Value = refused.json().await.expect("JSON");
+    assert_eq!(body["code"], "too_many_requests");
+    assert!(body["detail"].as_str().is_some_and(|why| why.contains("found nothing")), "{body}");
+    assert_eq!(other.ask("Zxqv wklm pfft?").await.status(), 200, "another tenant asks");
+    lab.world.until("it asks again", async || acme.ask("What is RAG?").await.status() == 200).await;
 }

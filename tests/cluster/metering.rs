@@ -307,6 +307,7 @@ async fn web_that_stops_waits_for_the_ledger_to_take_its_journal() {
     assert_eq!(ask(&lab, &lab.world.web, &key).await, 200, "the plan serves without the ledger");
     let web = lab.world.last_web();
     web.signal("TERM");
+    // Longer than web takes to end with an empty journal: nothing shows that it goes on waiting.
     tokio::time::sleep(Duration::from_secs(8)).await;
     assert!(web.runs(), "its journal would end with it");
     lab.world.start_ledger();

@@ -62,6 +62,7 @@ fn run(world: &World, subcommand: &str, args: &[&str]) -> Output {
     tokio::task::block_in_place(|| world.command(subcommand).args(args).output()).expect("it runs")
 }
 
+/// Time in which a controller without pins would have suspended and alerted: nothing shows that it leaves all as it is.
 async fn pause() {
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
 }
@@ -94,7 +95,7 @@ async fn a_key_of_another_account_suspends_no_tenant() {
     assert_eq!(in_phase(&world, Phase::Active).await, CUSTOMERS);
     assert_eq!(mails(&world).await, mails_before, "no e-mail is sent");
     assert_eq!(world.calls(of_stripe).await, calls, "nothing is done at the other account");
-    assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{kind=\"Stripe\"} 1"));
+    assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{provider=\"Stripe\"} 1"));
     let alerts = world.sandbox_get("/_sandbox/alerts").await.to_string();
     assert!(alerts.contains("acct_other"), "{alerts}");
     let checked = run(&world, "preflight", &["stripe"]);

@@ -9,7 +9,9 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION, TenantStatus};
 
-use crate::support::{World, answer_dispute, closed, desire, disputes, paid, said, shows, stripe, stripe_state};
+use crate::support::{
+    World, answer_dispute, closed, day_comes, desire, disputes, paid, said, shows, stripe, stripe_state,
+};
 
 const MONTH: i64 = 30 * 24 * 3600;
 
@@ -283,6 +285,34 @@ async fn the_documented_restricted_key_is_enough() {
     let refused = world.sandbox_get("/_sandbox/requests").await;
     let refused = refused.as_array().expect("a list").iter().filter(|r| r["provider"] == "stripe").count();
     assert!(refused > 20, "the calls were made with the key");
+}
+
+/// The bank returns the money of a customer who has used the service before, and who leaves.
+#[tokio::test]
+async fn a_refund_that_comes_back_is_made_again_before_the_customer_is_erased() {
+    let world = World::start("refund-erasure").await;
+    fails_for_good(&world).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    pay_with(&world, "acme", "4000000000005126").await;
+    world.wait("acme", "refunded", shows("Refunded", ConditionStatus::True, "Refunded")).await;
+    world.annotate("acme", "tenant-operator.dev/reached-own-query", "2026-11-01T00:00:00Z").await;
+    desire(&world, "acme", tenant_operator::api::tenant::Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    world
+        .fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/refunds", "status": 500, "times": 100_000}))
+        .await;
+    forward(&world, 13 * 3600).await;
+    day_comes(&world, "acme").await;
+    let status = world.wait("acme", "owed again", |s| s.refund_owed_since.is_some() && s.erases_at.is_some()).await;
+    assert!(status.refund.is_none() && status.phase == Some(Phase::Deleting), "{status:#?}");
+    let held = |s: &TenantStatus| get(&s.conditions, "Erased").is_some_and(|c| c.message.contains("waive-refund"));
+    world.wait("acme", "held", held).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_ne!(stripe_state(&world).await["customer"][0]["deleted"], true, "the customer leads to the payment");
+    world.clear_faults().await;
+    world.wait_phase("acme", Phase::Deleted).await;
+    assert_eq!(refunds(&world).await, [4900]);
+    assert_eq!(stripe_state(&world).await["customer"][0]["deleted"], true);
 }
 
 /// The bank returns the money after the account was closed, or while no controller runs and for longer than events are

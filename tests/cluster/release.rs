@@ -123,7 +123,7 @@ const OTHERS_READ: [&str; 9] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
     let world = World::without_controller("chart-variables").await;
-    let set = "leads.limit=7,leads.perDay=3,leads.keepDays=30,uploadLimit=1h 30m,brake.window=2592000,web.clientIp=RightmostXForwardedFor,exports.url=s3://exports,exports.existingSecret=exports";
+    let set = "leads.limit=7,leads.perDay=3,leads.keepDays=30,uploadLimit=1h 30m,brake.window=2592000,web.clientIp=RightmostXForwardedFor,exports.keepDays=36h,winBack.afterDays=3,exports.url=s3://exports,exports.existingSecret=exports";
     let rendered = run(&world, &["template", RELEASE, "tenant-operator"], set);
     assert!(rendered.status.success(), "{}", said(&rendered));
     let text = String::from_utf8(rendered.stdout).expect("text");
@@ -149,6 +149,8 @@ async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
         ("LEADS_LIMIT", "7"),
         ("LEADS_PER_DAY", "3"),
         ("LEAD_TTL", "30d"),
+        ("WIN_BACK_AFTER", "3d"),
+        ("EXPORTS_KEPT", "36h"),
         ("UPLOAD_LIMIT", "1h 30m"),
         ("BRAKE_WINDOW", "2592000"),
         // Beside the exports, whose storage is known to work.

@@ -11,7 +11,7 @@ use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::units::Amounts;
 use tenant_operator::ledger::wire::{Counted, Event, Events};
 
-use crate::support::{World, forward, plan_change, shows, stripe, stripe_objects};
+use crate::support::{World, forward, free_port, plan_change, shows, stripe, stripe_objects};
 
 const HOUR: i64 = 3600;
 
@@ -24,12 +24,12 @@ async fn world(name: &str) -> (World, String) {
     (world, id(&meter))
 }
 
-fn id(object: &Value) -> String {
+pub fn id(object: &Value) -> String {
     object["id"].as_str().expect("an id").to_owned()
 }
 
 /// A price of the meter, with the fields that say what it costs.
-async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
+pub async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
     let product = id(&stripe(world, Method::POST, "/products", &[("name", "queries")]).await);
     let form = [
         &[
@@ -44,7 +44,7 @@ async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
     id(&stripe(world, Method::POST, "/prices", &form.concat()).await)
 }
 
-fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
+pub fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
     let spec = json!({
         "stripePriceId": format!("price_{name}"), "monthlyPrice": {"amount": amount}, "trialDays": 0, "usagePrices": usage,
         "sampleDocuments": [{"id": "sample_1", "text": "RAG means retrieval-augmented generation."}],
@@ -55,7 +55,7 @@ fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
     serde_json::from_value(plan).expect("a plan")
 }
 
-async fn offer(world: &World, plan: &Plan) {
+pub async fn offer(world: &World, plan: &Plan) {
     let (id, amount) = (plan.spec.stripe_price_id.as_deref().expect("a price"), plan.spec.monthly_price.amount);
     world.sandbox.add_price(id, amount, "usd");
     Api::<Plan>::all(world.client.clone()).create(&PostParams::default(), plan).await.expect("the plan is taken");
@@ -94,7 +94,7 @@ async fn told_late(world: &World, queries: i64) {
 }
 
 /// An hour passes, for Stripe and the ledger.
-async fn hour_passes(world: &World) {
+pub async fn hour_passes(world: &World) {
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": HOUR})).await;
     world.end_ledgers_hour();
 }
@@ -283,4 +283,68 @@ async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
     hour_passes(&world).await;
     sent(&world, 7).await;
     assert_eq!(at_stripe(&world).await, (12, 2), "each hour once");
+}
+
+/// A person takes the metered price off the subscription at Stripe, while usage waits to be sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_without_a_price_waits_until_there_is_one() {
+    let (mut world, meter) = world("usage-waits").await;
+    let price = price(&world, &meter, &[("unit_amount", "10")]).await;
+    let usage = json!([{"unit": "queries", "stripePriceId": price}]);
+    offer(&world, &plan("usage-waits", 2000, &usage)).await;
+    world.start_controller();
+    world.create_paying("acme", "usage-waits").await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    sent(&world, 5).await;
+    world.controllers.remove(0).kill();
+    used(&world, "b", 7).await;
+    hour_passes(&world).await;
+    let subscription = stripe_objects(&world, "subscription").await.remove(0);
+    let item =
+        subscription["items"]["data"].as_array().expect("items").iter().find(|item| item["price"]["id"] == *price);
+    let (path, item) = (format!("/subscriptions/{}", id(&subscription)), id(item.expect("the item")));
+    stripe(&world, Method::POST, &path, &[("items[0][id]", &item), ("items[0][deleted]", "true")]).await;
+    let plans = Api::<Plan>::all(world.client.clone());
+    let charge = async |usage: &Value| {
+        let edit = Patch::Merge(json!({"spec": {"usagePrices": usage}}));
+        plans.patch("usage-waits", &PatchParams::default(), &edit).await.expect("patched");
+    };
+    charge(&json!([])).await;
+    world.start_controller();
+    world.wait("acme", "shown", shows("UsageBilled", ConditionStatus::False, "WaitsForPrice")).await;
+    let waits = async || world.status("acme").await.usage_billing.map(|billing| billing.waiting[0].amount);
+    assert_eq!(waits().await, Some(7));
+    charge(&usage).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    hour_passes(&world).await;
+    sent(&world, 7).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (12, 2), "each once");
+}
+
+/// Stripe takes an event, and finds later that its meter was archived meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_that_stripe_finds_wrong_later_is_told() {
+    let (mut world, meter) = world("usage-wrong").await;
+    let port = free_port();
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", &format!("--listen=127.0.0.1:{port}")]);
+    let price = price(&world, &meter, &[("unit_amount", "10")]).await;
+    offer(&world, &plan("usage-wrong", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
+    world.start_controller();
+    world.create_paying("acme", "usage-wrong").await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    sent(&world, 5).await;
+    world.sandbox_post("/_sandbox/meters", json!({"report_errors_later": true})).await;
+    stripe(&world, Method::POST, &format!("/billing/meters/{meter}/deactivate"), &[]).await;
+    used(&world, "b", 7).await;
+    hour_passes(&world).await;
+    sent(&world, 12).await;
+    let told = async || {
+        let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.expect("metrics");
+        metrics.text().await.expect("text").contains("stripe_usage_errors_total{kind=\"archived_meter\"} 1")
+    };
+    world.until("the error is counted", told).await;
+    assert_eq!(at_stripe(&world).await, (5, 1));
 }

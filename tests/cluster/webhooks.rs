@@ -37,6 +37,14 @@ async fn only_signed_fresh_events_are_taken() {
     assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now - 301, &body)), &body).await, 400, "stale");
     assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, &body)), "{}").await, 400, "another body");
     assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, "no JSON")), "no JSON").await, 400, "no JSON");
+    let thin = json!({
+        "id": "evt_test_3", "object": "v2.core.event", "type": "v1.billing.meter.error_report_triggered", "livemode": false,
+        "created": "2026-11-29T12:00:00.000Z", "context": null, "reason": null,
+        "related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/v1/billing/meters/mtr_1"},
+    })
+    .to_string();
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, &thin)), &thin).await, 200, "a thin event");
+    assert_eq!(deliver(&world, None, &thin).await, 400, "unsigned");
     let unknown = json!({"id": "evt_2", "type": "checkout.session.completed", "data": {"object": {
         "customer": "cus_1", "subscription": "sub_1",
         "metadata": {"tenant_id": "x", "tenant_namespace": world.namespace, "tenant_name": "nobody"}}}})

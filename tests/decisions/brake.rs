@@ -6,7 +6,7 @@ use tenant_operator::api::facts::{Awaited, Awaiting};
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{CUSTOMER_GONE_ANNOTATION, Condition, ConditionStatus, Phase, Tenant, Timestamp};
-use tenant_operator::cli::Held;
+use tenant_operator::cli::HeldDecision;
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held, met,
 };
@@ -215,10 +215,10 @@ fn a_customer_whom_stripe_does_not_know_can_be_confirmed_in_each_phase() {
         let case = case.failed(&Effect::ReadBilling, unknown.clone()).at_rest();
         let mut tenant = Tenant::new("acme", case.view.spec.clone());
         tenant.status = Some(case.view.status);
-        let held = Held::of(&tenant).unwrap_or_else(|| panic!("{what}: {:#?}", tenant.status));
+        let held = HeldDecision::of(&tenant).unwrap_or_else(|| panic!("{what}: {:#?}", tenant.status));
         assert_eq!((held.annotation, &*held.value), (CUSTOMER_GONE_ANNOTATION, "cus_1"), "{what}");
     }
     let mut fine = Tenant::new("acme", served(Phase::Active).view.spec);
     fine.status = Some(served(Phase::Active).at_rest().view.status);
-    assert_eq!(Held::of(&fine), None);
+    assert_eq!(HeldDecision::of(&fine), None);
 }

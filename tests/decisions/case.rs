@@ -122,6 +122,7 @@ impl Case {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
+            waived_refund: None,
             confirmed: None,
             link_asked: None,
             erasure: None,

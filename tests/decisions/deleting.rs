@@ -241,7 +241,9 @@ fn a_tenant_that_was_never_served_is_refunded_before_the_rest_is_deleted() {
         assert_eq!(case.effects(), [Effect::Refund]);
         let refund = |amount, pending| Some(ObservedRefund { amount, pending, currency: None });
         case.observed.refund = refund(0, 4900);
-        assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)), "it may still fail");
+        let waiting = case.clone().at_rest();
+        assert!(fails(&waiting.view.status, "CleanedUp", "RefundOpen"), "{:#?}", waiting.view.status);
+        assert_eq!(waiting.decide(), Decision::Wait(Some(case.policy.resync)), "it may still fail");
         case.observed.refund = refund(4900, 0);
         case.view.status = case.recorded();
         assert_eq!(case.view.status.refund.as_ref().map(|refund| refund.amount), Some(4900));
@@ -288,4 +290,29 @@ fn a_refund_of_a_failed_tenant_that_was_served_goes_before_the_deletion_even_if_
     }
     let settled = new(Phase::Failed).failed(&Effect::StopRenewal, failure("Billing", true));
     assert_eq!(settled.recorded().phase, Some(Phase::Deleting), "nothing is owed any more");
+}
+
+/// Its object is deleted after Stripe said that the refund was done, and the bank has returned the money since.
+#[test]
+fn an_object_stays_while_a_refund_that_came_back_is_made_again() {
+    let mut case = new(Phase::Deleting).billing(Some(subscription("canceled")), None);
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9) });
+    assert_eq!(case.effects(), [Effect::StopRenewal], "it looks before it deletes the customer at Stripe");
+    let failing = case.clone().failed(&Effect::StopRenewal, failure("Billing", true));
+    let status = failing.recorded();
+    assert!(
+        fails(&status, "CleanedUp", "PineconeProviderError") && fails(&status, "Refunded", "PineconeProviderError")
+    );
+    assert!(status.refund_owed_since.is_some());
+    case.observed.done.insert(Effect::StopRenewal);
+    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    let mut waiting = case.at_rest();
+    assert!(fails(&waiting.view.status, "CleanedUp", "RefundOpen"), "{:#?}", waiting.view.status);
+    assert_eq!(waiting.decide(), Decision::Wait(Some(waiting.policy.resync)));
+    let mut waived = waiting.clone();
+    waived.view.waived_refund = Some(waived.view.refund_name());
+    assert_eq!(waived.effects(), ALL);
+    waiting.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: None });
+    assert_eq!(waiting.effects(), ALL);
+    assert!(waiting.at_rest().view.status.refund_owed_since.is_none());
 }

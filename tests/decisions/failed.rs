@@ -102,6 +102,27 @@ fn a_refund_that_fails_is_shown_and_silences_no_notice() {
 }
 
 #[test]
+fn a_refund_that_a_person_settles_is_not_made_and_collection_is_paused_all_the_same() {
+    let mut case = notices().iter().fold(new(), Case::sent).billing(Some(subscription("active")), None);
+    case.view.waived_refund = Some(case.view.refund_name());
+    assert_eq!(case.effects(), [Effect::PauseCollection]);
+    case.observed.learn(&Effect::PauseCollection, Outcome::Done);
+    let mut rest = case.at_rest();
+    assert!(fails(&rest.view.status, "Refunded", "Waived"), "{:#?}", rest.view.status);
+    assert_eq!(rest.decide(), Decision::Wait(None));
+    rest.observed.billing = None;
+    assert_eq!(rest.decide(), Decision::Wait(None), "nor is Stripe read again and again");
+    // The customer pays anew, and that run fails, too.
+    let mut next = rest.billing(Some(subscription("active")), None);
+    next.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW + 60);
+    assert_eq!(next.effects(), [Effect::PauseCollection]);
+    next.observed.learn(&Effect::PauseCollection, Outcome::Done);
+    assert_eq!(next.effects(), [Effect::Refund], "that is another payment");
+    next.view.waived_refund = Some("t1".into());
+    assert_eq!(next.effects(), [Effect::Refund], "a value that does not name the refund");
+}
+
+#[test]
 fn an_edited_spec_is_observed() {
     let mut case = notices().iter().fold(refunded(), Case::sent);
     assert_eq!(case.decide(), Decision::Wait(None));

@@ -2,7 +2,9 @@ use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
 use tenant_operator::api::status::{Erasure, PlanChangeState, Refund};
 use tenant_operator::api::tenant::{Desired, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Outcome};
+use tenant_operator::lifecycle::{
+    Decision, Effect, Holdings, Notice, ObservedBilling, ObservedRefund, ObservedSubscription, Outcome,
+};
 
 use crate::case::{Case, NOW, ending, fails, failure, holds, subscription};
 use crate::plan_change::noted;
@@ -534,4 +536,100 @@ fn a_legal_hold_does_not_keep_a_subscription_that_renews() {
         let why = if day == 0 { "LegalHold" } else { "Closed" };
         assert!(rest.view.status.conditions.iter().any(|c| c.reason == why), "{:#?}", rest.view.status);
     }
+}
+
+/// A tenant that was served, whose refund Stripe said was done, and whose erasure is due.
+fn refunded_and_due() -> Case {
+    let mut case = closed(0);
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - DAY) });
+    case
+}
+
+fn refund(amount: i64, pending: i64) -> ObservedRefund {
+    ObservedRefund { amount, pending, currency: None }
+}
+
+#[test]
+fn nothing_is_erased_while_a_refund_that_came_back_is_made_again() {
+    let mut begun = refunded_and_due();
+    begun.view.status.erasure = Some(Erasure { started_at: at(NOW - 60), erased_at: None, lines: vec![] });
+    for due in [refunded_and_due(), begun] {
+        let mut case = due.clone();
+        assert_eq!(case.effects(), [Effect::StopRenewal], "it looks, although no event has told of it");
+        case.observed.done.insert(Effect::StopRenewal);
+        assert_eq!(case.effects(), [Effect::Refund]);
+        case.observed.refund = Some(refund(4900, 0));
+        case.at_rest().effects().iter().for_each(|effect| assert_ne!(*effect, Effect::Refund, "all is well"));
+
+        let mut case = due.clone();
+        case.observed.done.insert(Effect::StopRenewal);
+        case.observed.refund = Some(refund(0, 4900));
+        let case = case.at_rest();
+        let status = &case.view.status;
+        assert!(fails(status, "Refunded", "Pending") && fails(status, "Erased", "RefundOpen"), "{status:#?}");
+        assert_eq!((status.refund.is_none(), status.refund_owed_since), (true, Some(at(NOW))));
+        assert_eq!(case.decide(), Decision::Wait(Some(case.policy.resync)));
+        // Much later, after a restart.
+        let mut later = Case { observed: due.observed.clone(), ..case.clone() };
+        assert_eq!(later.effects(), [Effect::StopRenewal], "it is still owed");
+        later.observed.done.insert(Effect::StopRenewal);
+        later.observed.refund = Some(refund(4900, 0));
+        let later = later.at_rest();
+        let status = &later.view.status;
+        assert!(holds(status, "Refunded", "Refunded") && status.refund_owed_since.is_none(), "{status:#?}");
+        assert!(!later.effects().is_empty(), "the erasure goes on");
+    }
+}
+
+#[test]
+fn a_refund_that_fails_again_and_again_holds_the_erasure_until_a_person_settles_it() {
+    let mut case = refunded_and_due().failed(&Effect::Refund, failure("Billing", true));
+    let status = case.recorded();
+    for condition in ["Refunded", "Erased"] {
+        assert!(fails(&status, condition, "PineconeProviderError"), "{status:#?}");
+    }
+    let said = status.conditions.iter().find(|c| &*c.type_ == "Erased").expect("a condition").message.to_string();
+    let named = case.view.refund_name();
+    assert!(said.contains(&format!("tenant-operator.dev/waive-refund={named}")), "{said}");
+    assert!(status.refund.is_none() && status.refund_owed_since.is_some());
+    assert!(matches!(case.clone().after_record(), Decision::Wait(Some(_))));
+    (case.view.status, case.observed) = (status, closed(0).observed);
+    assert_eq!(case.effects(), [Effect::StopRenewal], "the next reconcile tries again");
+    case.view.waived_refund = Some(case.view.refund_name());
+    assert_eq!(case.effects(), [Effect::CountHoldings], "a person settles it");
+}
+
+/// The customer pays for others, too, so the erasure has kept it, and it names the tenant no more.
+#[test]
+fn an_erasure_that_was_interrupted_after_it_left_the_customer_goes_on() {
+    let mut case = refunded_and_due();
+    case.view.status.erasure = Some(Erasure { started_at: at(NOW - 60), erased_at: None, lines: vec![] });
+    case.observed.done.insert(Effect::StopRenewal);
+    case.observed.billing = Some(ObservedBilling::default());
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.observed.refund = Some(refund(0, 0));
+    assert!(case.effects().contains(&Effect::EraseBilling));
+    let status = case.at_rest().view.status;
+    assert!(status.refund.is_some() && status.refund_owed_since.is_none(), "nothing is owed");
+}
+
+#[test]
+fn another_failure_puts_no_refund_in_doubt() {
+    let mut case = refunded_and_due();
+    case.observed.done.insert(Effect::StopRenewal);
+    case.observed.refund = Some(refund(4900, 0));
+    case.view.status.erasure = Some(Erasure { started_at: at(NOW), erased_at: None, lines: vec![] });
+    for step in ["Namespace", "Billing"] {
+        let case = case.clone().failed(&Effect::EraseBilling, failure(step, true));
+        let status = case.at_rest().view.status;
+        assert!(status.refund.is_some() && status.refund_owed_since.is_none(), "{step}");
+    }
+}
+
+#[test]
+fn a_refund_that_is_owed_again_ends_with_a_tenant_that_is_taken_back() {
+    let mut case = closed(DAY).billing(Some(subscription("active")), None);
+    case.view.spec.desired = Desired::Active;
+    case.view.status.refund_owed_since = Some(at(NOW - 60));
+    assert_eq!(case.recorded().refund_owed_since, None, "the next period is served");
 }

@@ -278,7 +278,8 @@ fn too_many_at_once_wait_and_those_who_have_begun_go_on() {
     assert_eq!(case.view.status.usage_reached.len(), 1);
 }
 
-/// The sweep replaces `status.usage` between any two steps, and the controller may be killed there. What was noted stays.
+/// The sweep replaces `status.usage` between any two steps, and the controller may be killed there. What was noted
+/// stays.
 #[test]
 fn a_sweep_and_a_restart_between_any_two_steps_tell_nothing_twice() {
     for stop in 0..6 {

@@ -354,6 +354,45 @@ async fn a_line_that_is_no_entry_is_set_apart() {
     assert_eq!(program.client().account("acme", "queries").await, [2, 0]);
 }
 
+/// A replica stores a document and another one deletes it, both while the ledger is away. Both journals settle the
+/// document under its own name, so it counts once and is released once, whichever is delivered first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_in_two_journals_counts_once_in_any_order() {
+    for (tenant, storing_first) in [("first", true), ("second", false)] {
+        let ([of_the_one, of_the_other], folder) = (["one", "other"].map(Folder::new), Folder::new("two-journals"));
+        let [one, other] = [&of_the_one, &of_the_other].map(open);
+        let levels = json!({"documents": 1, "bytes": 70});
+        let stored = json!({"documents": 1, "bytes": 70, "embedded_bytes": 60});
+        // The rest of what the tenant has: a release that finds nothing of its own would take it away.
+        let kept = settle("d-kept", tenant, &levels);
+        one.keep(&kept).await.expect("kept");
+        one.keep(&settle("d-1", tenant, &stored)).await.expect("kept");
+        other.keep(&settle("d-1", tenant, &levels)).await.expect("kept");
+        for journal in [&other, &one] {
+            // Nothing of it stayed, says the one; it was deleted, says the other.
+            journal.keep(&entry("release", "gone-d-1", &counted(tenant, &levels))).await.expect("kept");
+        }
+        let program = Program::start(folder.path(), 0);
+        let ledger = client(&program.url, folder.path());
+        let order = if storing_first { [&one, &other] } else { [&other, &one] };
+        for journal in order {
+            deliver_all(journal, &ledger).await;
+            assert_eq!(journal.refused(), 0);
+        }
+        // Delivered again, by a journal that did not learn that it was.
+        for entry in [&kept, &settle("d-1", tenant, &stored)] {
+            one.keep(entry).await.expect("kept");
+        }
+        deliver_all(&one, &ledger).await;
+        for (unit, used) in [("documents", 1), ("bytes", 70)] {
+            assert_eq!(program.client().account(tenant, unit).await, [used, 0], "{unit}, {tenant}");
+        }
+        // The one that deletes does not know what was embedded. If it comes first, that is not counted.
+        let embedded = if storing_first { 60 } else { 0 };
+        assert_eq!(program.client().account(tenant, "embedded_bytes").await, [embedded, 0]);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_volume_refuses_and_has_room_again_once_all_is_delivered() {
     let volume_of = Folder::new("journal-full");

@@ -1,5 +1,6 @@
 //! What the ledger must do: any store by the same contracts, its files in every bad state, its program under `kill -9`,
-//! and its HTTP API with what no client of ours sends. So is web's journal of what the ledger did not answer. Each
+//! and its HTTP API with what no client of ours sends. So is web's journal of what the ledger did not answer, and
+//! the events store, on a file of `SQLite` and on `ClickHouse`'s engine. Each
 //! contract is also seen to fail, by a store with a seeded fault.
 
 mod answers;
@@ -7,6 +8,7 @@ mod conformance;
 mod connections;
 mod docs;
 mod events;
+mod events_store;
 mod files;
 mod http;
 mod journal;

@@ -155,6 +155,7 @@ fn what_has_ended_does_not_end_in_another_way() {
     }
     books.ask("settled", settle(1));
     books.ask("voided", void());
+    books.ask("expired", checkpoint(1));
     books.ask("expired", Action::Expire);
     let release = Action::Release { period: period(1), amounts: Amounts::of(Unit::Bytes, 1) };
     books.ask("released", release.clone());

@@ -115,6 +115,26 @@ fn a_late_void_is_refused_because_the_checkpoint_counts() {
 }
 
 #[test]
+fn a_late_void_of_what_counted_nothing_is_done_and_stays_so() {
+    let mut books = Books::default();
+    books.ask("a", reserve(5, 10));
+    books.ask("a", Action::Expire);
+    for _ in 0..2 {
+        assert_eq!(books.ask("a", void()), Answer::Voided);
+        assert_eq!((books.taken(1), books.state("a")), ((0, 0), Some(State::Voided)));
+    }
+    for late in [reserve(5, 10), settle(3), checkpoint(1), Action::Expire] {
+        assert_eq!(books.ask("a", late), ended(State::Voided));
+    }
+    assert_eq!((books.taken(1), books.lines_of("a")), ((0, 0), vec![]));
+    // A settlement that comes late and counts nothing has ended it in its own way.
+    books.ask("b", reserve(5, 10));
+    books.ask("b", Action::Expire);
+    books.ask("b", settle(0));
+    assert_eq!(books.ask("b", void()), ended(State::Settled));
+}
+
+#[test]
 fn late_settlements_count_no_more_than_the_largest_amount() {
     let mut books = Books::default();
     let all = Action::Reserve {

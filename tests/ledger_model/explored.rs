@@ -215,6 +215,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::SettledAnew, lost, ONCE),
         (Mistake::VoidForgotten, failing, NOTHING),
         (Mistake::NameNotTaken, failing, NOTHING),
+        (Mistake::ExpiredNotVoided, Budget { failures: 1, ..repeated }, SAME),
         (Mistake::PeriodReopened, turning, CLOSED),
         (Mistake::LimitReadBefore, plain, LIMIT),
         (Mistake::PendingNotJudged, plain, LIMIT),

@@ -205,6 +205,10 @@ impl Plain {
                 Answer::Voided
             }
             Action::Void { .. } if state == State::Voided => Answer::Voided,
+            Action::Void { .. } if state == State::Expired && self.counted(name) == Row::default() => {
+                self.note(command, first.period, Event::Ended(State::Voided));
+                Answer::Voided
+            }
             Action::Expire if state == State::Pending => {
                 let noted = self.noted(name);
                 self.note(command, first.period, Event::Counted(noted));

@@ -97,6 +97,11 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
         ("ledger.replicas=2", "one process owns the ledger's volume: set ledger.existingSecret"),
         ("ledger.existingSecret=absent", "Secret rag/absent with the key LEDGER_URL not found"),
         ("ledger.existingSecret=a,ledger.url=postgres://db", "are both set: set one of them"),
+        ("ledger.events.existingSecret=absent", "Secret rag/absent with the key EVENTS_URL not found"),
+        (
+            "ledger.events.existingSecret=a,ledger.events.url=clickhouse://db/d",
+            "ledger.events.existingSecret are both set",
+        ),
         ("ledger.persistence.size=9Gi", "Kubernetes changes no volume of a StatefulSet"),
         ("ledger.snapshots.interval=often", "does not match pattern"),
     ] {

@@ -63,23 +63,32 @@ fn pod(node: &Node) -> Value {
     node.get(&["pod", "rag-ledger-0", "-n", NAMESPACE])
 }
 
+/// Whether a pod of the ledger is ready, and its uid.
+fn ready(node: &Node) -> Option<Value> {
+    let pod = pod(node);
+    let is_ready = |all: &Vec<Value>| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    pod["status"]["conditions"].as_array().is_some_and(is_ready).then(|| pod["metadata"]["uid"].clone())
+}
+
 /// Every question is answered while the ledger's pod is deleted, and each is counted once.
 pub async fn is_deleted_under_questions(node: &Node, customer: &Customer) {
-    let (before, old) = (customer.counted().await.expect("the ledger is there"), pod(node)["metadata"]["uid"].clone());
+    let away = counts_while(customer, || {
+        let old = ready(node).expect("the ledger is there");
+        let start = Instant::now();
+        node.kubectl(&["delete", "pod", "rag-ledger-0", "-n", NAMESPACE, "--wait=false"]);
+        node.wait("another pod of the ledger is ready", LIMIT, |node| ready(node).is_some_and(|uid| uid != old));
+        start.elapsed()
+    });
+    let away = away.await.as_secs_f64();
+    step(&format!("the ledger's pod was replaced in {away:.1} s; every question was answered and counted once"));
+}
+
+/// Every question is answered and counted once while something happens to the ledger.
+pub async fn counts_while<Seen>(customer: &Customer, happens: impl FnOnce() -> Seen) -> Seen {
+    let before = customer.counted().await.expect("the ledger is there");
     let asking: Vec<_> = (0..ASKING).map(|_| tokio::spawn(customer.clone().asks())).collect();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let start = Instant::now();
-    tokio::task::block_in_place(|| {
-        node.kubectl(&["delete", "pod", "rag-ledger-0", "-n", NAMESPACE, "--wait=false"]);
-        node.wait("another pod of the ledger is ready", LIMIT, |node| {
-            let pod = pod(node);
-            let conditions = pod["status"]["conditions"].as_array();
-            !pod.is_null()
-                && pod["metadata"]["uid"] != old
-                && conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
-        });
-    });
-    let away = start.elapsed();
+    let seen = tokio::task::block_in_place(happens);
     for asked in asking {
         asked.await.expect("every question is answered");
     }
@@ -91,8 +100,5 @@ pub async fn is_deleted_under_questions(node: &Node, customer: &Customer) {
     }
     tokio::time::sleep(QUIET).await;
     assert_eq!(customer.counted().await, Ok(wanted), "none is counted twice");
-    step(&format!(
-        "the ledger's pod was replaced in {:.1} s; every question was answered and counted once",
-        away.as_secs_f64()
-    ));
+    seen
 }

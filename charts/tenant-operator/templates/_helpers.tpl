@@ -7,6 +7,12 @@
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end -}}
 {{- end -}}
 
+{{/* A duration of which a plain number is days. */}}
+{{- define "to.days" -}}
+{{- $text := include "to.duration" . -}}
+{{- if regexMatch "^[0-9]+$" $text }}{{ $text }}d{{ else }}{{ $text }}{{ end -}}
+{{- end -}}
+
 {{- define "to.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -204,6 +210,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey usageEventsToken webPineconeApi
 {{- include "to.env" . }}
 - name: STRIPE_RATE
   value: {{ .Values.stripe.rate | quote }}
+- name: USAGE_BILLING_CONCURRENCY
+  value: {{ .Values.stripe.usageBillingConcurrency | quote }}
 - name: FROM_EMAIL
   value: {{ default (ternary "hello@example.com" "" .Values.sandbox.enabled) .Values.fromEmail | quote }}
 {{- with .Values.dkimSelectors }}
@@ -227,16 +235,16 @@ alertWebhookUrl stripePortalKey captchaSecretKey usageEventsToken webPineconeApi
 - name: UPLOAD_LIMIT
   value: {{ include "to.duration" .Values.uploadLimit | quote }}
 - name: LEAD_TTL
-  value: {{ printf "%dd" (int64 .Values.leads.keepDays) | quote }}
+  value: {{ include "to.days" .Values.leads.keepDays | quote }}
 - name: WIN_BACK_AFTER
-  value: {{ printf "%dd" (int64 .Values.winBack.afterDays) | quote }}
+  value: {{ include "to.days" .Values.winBack.afterDays | quote }}
 {{- with .Values.winBack.offer }}
 - name: WIN_BACK_OFFER
   value: {{ . | quote }}
 {{- end }}
 {{- if or .Values.exports.url .Values.exports.regions }}
 - name: EXPORTS_KEPT
-  value: {{ printf "%dd" (int64 .Values.exports.keepDays) | quote }}
+  value: {{ include "to.days" .Values.exports.keepDays | quote }}
 {{- end }}
 - name: DPA_URL
   value: {{ .Values.dpaUrl | quote }}

@@ -25,6 +25,11 @@ none
 {{- default (printf "%s-ledger-url" (include "to.name" .)) .Values.ledger.existingSecret -}}
 {{- end -}}
 
+{{/* The name of the Secret with the URL of ClickHouse. */}}
+{{- define "to.eventsSecret" -}}
+{{- default (printf "%s-events-url" (include "to.name" .)) .Values.ledger.events.existingSecret -}}
+{{- end -}}
+
 {{/* Where snapshots go, or nothing. */}}
 {{- define "to.ledgerSnapshots" -}}
 {{- if and .Values.ledger.snapshots.enabled (ne (include "to.ledgerPlace" .) "postgres") -}}
@@ -43,6 +48,18 @@ none
 {{- if eq (include "to.ledgerPlace" .) "postgres" }}
 - name: LEDGER_URL
   valueFrom: {secretKeyRef: {name: {{ include "to.ledgerSecret" . }}, key: LEDGER_URL}}
+{{- end }}
+- name: LEDGER_ANSWERS_MB
+  value: {{ int .Values.ledger.answersMegabytes | quote }}
+{{- with .Values.ledger.events }}
+{{- if or .url .existingSecret }}
+- name: EVENTS_URL
+  valueFrom: {secretKeyRef: {name: {{ include "to.eventsSecret" $ }}, key: EVENTS_URL}}
+{{- end }}
+{{- with .retention }}
+- name: EVENTS_RETENTION
+  value: {{ include "to.duration" . | quote }}
+{{- end }}
 {{- end }}
 {{- with include "to.ledgerSnapshots" . }}
 - name: LEDGER_SNAPSHOTS
@@ -83,6 +100,15 @@ none
 {{- end }}
 {{- if and .Values.ledger.url .Values.ledger.existingSecret }}
 {{- fail "ledger.url and ledger.existingSecret are both set: set one of them" }}
+{{- end }}
+{{- if and .Values.ledger.events.url .Values.ledger.events.existingSecret }}
+{{- fail "ledger.events.url and ledger.events.existingSecret are both set: set one of them" }}
+{{- end }}
+{{- if and .Values.ledger.events.existingSecret .Values.credentials.verify (lookup "v1" "Namespace" "" "kube-system") }}
+{{- $secret := lookup "v1" "Secret" .Release.Namespace .Values.ledger.events.existingSecret }}
+{{- if not (hasKey (dig "data" dict ($secret | default dict) | default dict) "EVENTS_URL") }}
+{{- fail (printf "Secret %s/%s with the key EVENTS_URL not found: create it, or set credentials.verify=false if it is created later" .Release.Namespace .Values.ledger.events.existingSecret) }}
+{{- end }}
 {{- end }}
 {{- if and .Values.ledger.existingSecret .Values.credentials.verify (lookup "v1" "Namespace" "" "kube-system") }}
 {{- $secret := lookup "v1" "Secret" .Release.Namespace .Values.ledger.existingSecret }}

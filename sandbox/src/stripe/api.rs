@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::fields::update;
 use super::problem::{Events, Problem};
 use super::{
-    Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoices, meter_events, meters,
-    parameters, portal, previews, prices, refunds, sessions, subscriptions,
+    Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoice_lines, invoices,
+    meter_events, meters, pages, parameters, portal, previews, prices, refunds, sessions, subscriptions,
 };
 
 /// Does one call.
@@ -64,6 +64,7 @@ pub fn handle(
             invoice["hosted_invoice_url"] = json!(format!("{url}/i/{id}"));
             invoice
         }),
+        ("GET", ["invoices", id, "lines"]) => invoice_lines::list(data, id, p),
         ("GET", ["checkout", "sessions"]) => Ok(list(data, "checkout.session", path, p)),
         ("GET", ["checkout", "sessions", id]) => data.find("checkout.session", id).cloned(),
         ("GET", ["disputes"]) => {
@@ -106,7 +107,6 @@ fn kind(plural: &str) -> Option<&'static str> {
 
 /// A page of objects, newest first, that have every value that the query asks for.
 fn list(data: &Data, kind: &str, path: &[&str], p: &Value) -> Value {
-    let limit = p["limit"].as_str().and_then(|l| l.parse().ok()).unwrap_or(10usize);
     let wanted = |o: &&Value| {
         p.as_object().is_none_or(|p| {
             p.iter().all(|(key, value)| match (key.as_str(), value.as_str()) {
@@ -128,12 +128,6 @@ fn list(data: &Data, kind: &str, path: &[&str], p: &Value) -> Value {
             && o["_sandbox"]["listed_at_ms"].as_i64().is_none_or(|at| at <= now)
             && (kind != "subscription" || p.get("status").is_some() || o["status"] != "canceled")
     };
-    let start = p["starting_after"].as_str();
-    let mut all: Vec<_> = data.list(kind).iter().rev().filter(visible).filter(wanted).cloned().collect();
-    if let Some(at) = start.and_then(|id| all.iter().position(|o| o["id"] == id)) {
-        all.drain(..=at);
-    }
-    let more = all.len() > limit;
-    all.truncate(limit);
-    json!({"object": "list", "url": format!("/v1/{}", path.join("/")), "has_more": more, "data": all})
+    let all = data.list(kind).iter().rev().filter(visible).filter(wanted).cloned().collect();
+    pages::page(all, &format!("/v1/{}", path.join("/")), p)
 }

@@ -4,8 +4,42 @@ use serde_json::{Value, json};
 
 use super::periods::length;
 use super::prices::{is_metered, parts};
+use super::problem::Problem;
 use super::usage::Seen;
-use super::{Data, items, meters};
+use super::{Data, items, meters, pages};
+
+/// Lines that an invoice embeds, at most: "there may be more than 10 line items on the invoice"
+/// (<https://docs.stripe.com/api/invoices/object#invoice_object-lines>).
+const EMBEDDED: usize = 10;
+
+/// Cuts the lines of every invoice in an answer or an event, as Stripe shows them. The rest is in [a list](list) of its
+/// own.
+pub fn embed(shown: &mut Value) {
+    match shown {
+        Value::Object(fields) => {
+            if fields.get("object").is_some_and(|object| object == "invoice") {
+                let id = fields.get("id").and_then(Value::as_str).unwrap_or_default();
+                let url = format!("/v1/invoices/{id}/lines");
+                let Some(lines) = fields.get_mut("lines") else { return };
+                let Some(all) = lines["data"].as_array_mut() else { return };
+                let more = all.len() > EMBEDDED;
+                all.truncate(EMBEDDED);
+                (lines["has_more"], lines["url"]) = (json!(more), json!(url));
+            } else {
+                fields.values_mut().for_each(embed);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(embed),
+        _ => {}
+    }
+}
+
+/// A page of the lines of an invoice, in the order in which it shows them
+/// (<https://docs.stripe.com/api/invoice-line-item/retrieve>).
+pub fn list(data: &mut Data, invoice: &str, p: &Value) -> Result<Value, Problem> {
+    let lines = data.find("invoice", invoice)?["lines"]["data"].as_array().cloned().unwrap_or_default();
+    Ok(pages::page(lines, &format!("/v1/invoices/{invoice}/lines"), p))
+}
 
 /// What a line is for.
 pub struct Charge<'a> {
@@ -124,4 +158,29 @@ pub fn pending(data: &Data, subscription: &Value) -> Vec<Value> {
             line => line.clone(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_invoice_embeds_ten_lines_and_lists_them_all() {
+        let mut data = Data::default();
+        let lines: Vec<_> = (0..25).map(|number| json!({"id": format!("il_{number}")})).collect();
+        let invoice = json!({"id": "in_1", "object": "invoice", "lines": {"object": "list", "data": lines}});
+        data.insert("invoice", invoice.clone());
+        let mut shown = json!({"object": "list", "data": [invoice, {"object": "invoice", "lines": {"data": []}}]});
+        embed(&mut shown);
+        let [long, short] = [0, 1].map(|number| shown["data"][number]["lines"].clone());
+        assert_eq!((&long["data"][9]["id"], &long["data"][10]), (&json!("il_9"), &Value::Null));
+        assert_eq!((&long["has_more"], &long["url"]), (&json!(true), &json!("/v1/invoices/in_1/lines")));
+        assert_eq!(short["has_more"], false);
+        let page = |data: &mut Data, after: &str| list(data, "in_1", &json!({"starting_after": after, "limit": "10"}));
+        let rest = page(&mut data, "il_9").unwrap_or_default();
+        assert_eq!((&rest["data"][0]["id"], &rest["has_more"]), (&json!("il_10"), &json!(true)));
+        let rest = page(&mut data, "il_19").unwrap_or_default();
+        assert_eq!((rest["data"].as_array().map(Vec::len), &rest["has_more"]), (Some(5), &json!(false)));
+        assert!(list(&mut data, "in_2", &json!({})).is_err());
+    }
 }

@@ -22,6 +22,7 @@ pub enum Defect {
 
 impl Defect {
     /// Stripe's code in reports. It has none for a value that is missing any more, so that counts as an invalid one.
+    /// By hand: two variants share a code.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoMeter(_) => "no_meter",

@@ -21,6 +21,7 @@ mod meter_errors;
 mod meter_events;
 pub mod metering;
 mod meters;
+mod pages;
 mod parameters;
 mod periods;
 mod portal;
@@ -222,6 +223,7 @@ async fn call(
         if let Some(broken) = broken {
             given = Given { status: broken.status, body: broken.body, should_retry: None };
         }
+        invoice_lines::embed(&mut given.body);
         if data.owner.livemode {
             accounts::mark(&mut given.body);
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use super::problem::Events;
-use super::{Data, thin_events};
+use super::{Data, invoice_lines, thin_events};
 use crate::{Shared, lock};
 
 /// Deliveries of one event, at most.
@@ -73,7 +73,8 @@ pub fn emit(shared: &Arc<Shared>, events: Events) {
 pub fn emit_in(shared: &Arc<Shared>, account: &Arc<Mutex<Data>>, events: Events) {
     let behaviour = lock(&shared.stripe.delivery.behaviour).clone();
     let mut bodies = Vec::new();
-    for (type_, object) in events {
+    for (type_, mut object) in events {
+        invoice_lines::embed(&mut object);
         let mut data = lock(account);
         if thin_events::is_thin(type_) {
             bodies.push(thin_events::keep(&mut data, type_, &object));

@@ -188,7 +188,7 @@ async fn perform(
         Effect::Notify(Notice::KeptAlert) => alert_of_kept(context, tenant).await?.into(),
         Effect::Notify(notice) => {
             let Providers { mail, alerts, .. } = &context.providers;
-            let senders = Senders { mail, alerts, identity: &context.identity };
+            let senders = Senders { mail, alerts, identity: &context.identity, now: context.clock.read().now };
             notices::send(senders, tenant, Plans { in_force: plan, wanted }, notice).await?.into()
         }
     })

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::api::{CUSTOMER_GONE_ANNOTATION, Phase, Plan, Tenant, Timestamp};
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Observed, ObservedRefund, ObservedSubscription, Outcome, Proration};
+use crate::lifecycle::{Fault, Observed, ObservedBilling, ObservedRefund, ObservedSubscription, Outcome, Proration};
 use crate::providers::ProviderError;
 use crate::providers::stripe::{Payer, Sale, Stripe};
 
@@ -31,11 +31,24 @@ pub fn payer(tenant: &Tenant) -> Payer<'_> {
 
 /// What Stripe says, with the plan that has the price it bills.
 pub async fn read(stripe: &Stripe, tenant: &Tenant, plans: &[Arc<Plan>]) -> Result<Outcome, ProviderError> {
-    let mut billing = stripe.read(&payer(tenant)).await?;
+    let mut billing = after_erasure(tenant, stripe.read(&payer(tenant)).await)?;
     if let Some(subscription) = &mut billing.subscription {
         subscription.billed_plan = priced(plans, subscription.price.as_deref(), tenant.plan_in_force());
     }
     Ok(Outcome::Billing(billing.into()))
+}
+
+/// A customer who pays for others, too, is kept by the erasure and no longer names the tenant. So during an erasure, a
+/// customer that is not the tenant's has nothing of it: an erasure that was interrupted goes on.
+fn after_erasure(
+    tenant: &Tenant,
+    read: Result<ObservedBilling, ProviderError>,
+) -> Result<ObservedBilling, ProviderError> {
+    let erasing = tenant.status.as_ref().is_some_and(|status| status.erasure.is_some());
+    match read {
+        Err(error) if erasing && error.reason == Fault::ForeignCustomer => Ok(ObservedBilling::default()),
+        read => read,
+    }
 }
 
 /// The Plan that has a price. Of several, the one in force, otherwise the first by name.
@@ -187,4 +200,26 @@ pub async fn erase(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, Provider
 
 pub async fn cancel(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
     stripe.cancel(&payer(tenant)).await.map(|()| Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Provider;
+
+    #[test]
+    fn an_erasure_that_was_interrupted_has_nothing_of_a_customer_that_it_has_left() {
+        let tenant = |status: serde_json::Value| -> Tenant {
+            let spec = json!({"companyName": "A", "adminEmail": "a@example.com", "plan": "p"});
+            let tenant = json!({"apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Tenant",
+                "metadata": {"name": "acme"}, "spec": spec, "status": status});
+            serde_json::from_value(tenant).expect("a tenant")
+        };
+        let erasing = tenant(json!({"erasure": {"startedAt": Timestamp::from_second(0), "lines": []}}));
+        let failed = |reason| Err(ProviderError { reason, ..ProviderError::garbage(Provider::Stripe, "no") });
+        let read = after_erasure(&erasing, failed(Fault::ForeignCustomer));
+        assert!(read.is_ok_and(|billing| billing == ObservedBilling::default()));
+        assert!(after_erasure(&erasing, failed(Fault::Unreachable)).is_err());
+        assert!(after_erasure(&tenant(json!({})), failed(Fault::ForeignCustomer)).is_err());
+    }
 }

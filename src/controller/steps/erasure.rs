@@ -14,9 +14,9 @@ use crate::providers::indexes::Indexes;
 use crate::providers::stripe::{self, Stripe};
 
 /// In place of the customer's address. The domain can never exist: <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
-const NOBODY: &str = "erased@erased.invalid";
+const NO_ADDRESS: &str = "erased@erased.invalid";
 /// In place of the customer's name.
-const NAMELESS: &str = "Erased";
+const NO_NAME: &str = "Erased";
 
 /// What holds something of a tenant outside of Kubernetes.
 #[derive(Clone, Copy)]
@@ -72,7 +72,7 @@ pub async fn erase_identity(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<
     annotations.insert(ERASED_ANNOTATION.into(), erased.into());
     let change = json!({
         "metadata": {"annotations": annotations, "labels": {EMAIL_LABEL: null}},
-        "spec": {"adminEmail": NOBODY, "companyName": NAMELESS, "login": null, "terms": null},
+        "spec": {"adminEmail": NO_ADDRESS, "companyName": NO_NAME, "login": null, "terms": null},
     });
     Ok(kubernetes.patch(tenant, change).await?)
 }

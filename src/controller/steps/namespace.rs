@@ -52,6 +52,7 @@ async fn delete_in(index: &dyn VectorStore, name: &str) -> Result<(), ProviderEr
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
+            tokens: None,
         });
     }
     Ok(())

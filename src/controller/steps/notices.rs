@@ -23,6 +23,8 @@ pub struct Senders<'a> {
     pub mail: &'a Mail,
     pub alerts: &'a Alerts,
     pub identity: &'a IdentityKey,
+    /// The present by the API server's clock, by which web judges how old a link is.
+    pub now: Timestamp,
 }
 
 /// The plans that a notice names.
@@ -43,7 +45,7 @@ pub async fn send(
     if *notice == Notice::KeptAlert {
         return kept(alerts, tenant, 1).await;
     }
-    let Some((template, own)) = letter(senders, tenant, notice) else {
+    let Some((template, own)) = letter(senders, tenant, plans, notice) else {
         return alert(alerts, &alert_text(tenant, notice)).await;
     };
     let values = about(tenant, plans, notice, own);
@@ -55,12 +57,17 @@ pub async fn send(
 }
 
 /// The template of an e-mail, and what it alone says. None of an alert.
-fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: &Notice) -> Option<(Template, Values)> {
+fn letter(
+    Senders { mail, identity, now, .. }: Senders<'_>,
+    tenant: &Tenant,
+    plans: Plans<'_>,
+    notice: &Notice,
+) -> Option<(Template, Values)> {
     let status = tenant.status.clone().unwrap_or_default();
     let account = || Values { path: "/account".into(), ..Values::default() };
     Some(match notice {
         Notice::Link(request) => link(identity, tenant, *request),
-        Notice::Welcome => (Template::Welcome, way_in(mail, identity, tenant)),
+        Notice::Welcome => (Template::Welcome, way_in(mail, identity, tenant, now)),
         Notice::FailedMail(_) if failed_unconfirmed(&status) => {
             (Template::Unverified, Values { refund: refunded(tenant), path: "/login".into(), ..Values::default() })
         }
@@ -84,7 +91,7 @@ fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: 
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
         Notice::PlanUnconfirmed(_) => (Template::PlanUnconfirmed, account()),
-        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, *percent, what),
+        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, plans.in_force, *percent, what),
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
@@ -148,7 +155,9 @@ fn alert_text(tenant: &Tenant, notice: &Notice) -> String {
         Notice::SurplusAlert(_) => quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"),
         Notice::SlowAlert(_) => format!("Tenant {who} has paid and is still not Active: {what}"),
         Notice::DataAlert(_) => {
-            quoted(conditions::DATA_IN_ONE_PLACE, "Another Pinecone namespace than the object names holds documents")
+            let store = Provider::VectorStore;
+            let otherwise = format!("Another {store} namespace than the object names holds documents");
+            quoted(conditions::DATA_IN_ONE_PLACE, &otherwise)
         }
         Notice::NamespaceMissingAlert(_) => {
             format!("The {} namespace of tenant {who} no longer exists", Provider::VectorStore)
@@ -170,14 +179,14 @@ fn link(identity: &IdentityKey, tenant: &Tenant, request: MailRequest) -> (Templ
 }
 
 /// How a customer gets in: by the password of the signup, by an invitation to set one, or by the API alone.
-fn way_in(mail: &Mail, identity: &IdentityKey, tenant: &Tenant) -> Values {
+fn way_in(mail: &Mail, identity: &IdentityKey, tenant: &Tenant, now: Timestamp) -> Values {
     if tenant.spec.login.is_some() {
         return Values::default();
     }
     if !mail.has_pages(tenant.place().namespace) {
         return Values { api_only: true, ..Values::default() };
     }
-    let request = MailRequest { kind: LinkKind::Invitation, at: Timestamp::now() };
+    let request = MailRequest { kind: LinkKind::Invitation, at: now };
     let valid_for = words(request.kind.life());
     Values { invitation: identity.link(tenant, request), valid_for, ..Values::default() }
 }
@@ -235,17 +244,17 @@ fn certificate(status: &TenantStatus) -> String {
 /// Tells the platform team of a customer whose object was deleted, the so many-th lately.
 pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outcome, ProviderError> {
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
-    let namespace = tenant.data_namespace();
+    let (store, namespace) = (Provider::VectorStore, tenant.data_namespace());
     let text = if count < 10 {
         format!(
-            "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its Pinecone namespace {namespace}, \
+            "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its {store} namespace {namespace}, \
              subscription and Stripe customer are kept. To serve the customer again, apply the Tenant from a backup with \
              spec.tenantId and the annotation tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
         )
     } else {
         format!(
             "{count} Tenants were deleted within minutes, the last one {who}, without the annotation tenant-operator.dev/erase: this \
-             looks like an accident. Their Pinecone namespaces, subscriptions and customers are kept, and web still serves \
+             looks like an accident. Their {store} namespaces, subscriptions and customers are kept, and web still serves \
              them. Stop what deletes them, then apply them again from a backup or run `tenant-operator recover`"
         )
     };

@@ -11,6 +11,7 @@ use crate::controller::{Key, Providers};
 use crate::lifecycle::{Provider, Step};
 use crate::providers::ProviderError;
 use crate::providers::gate::Gate;
+use crate::telemetry::ProviderLabel;
 
 /// Nothing is called before it was checked.
 pub fn guard(providers: &Providers) {
@@ -63,6 +64,7 @@ pub fn measure(context: &Context) {
     let refused = refused(context);
     for provider in [Provider::Stripe, Provider::VectorStore] {
         let is_refused = refused.iter().any(|error| error.provider == provider);
-        context.metrics.pin_mismatch.get_or_create_owned(&<&str>::from(provider).into()).set(is_refused.into());
+        let label = ProviderLabel { provider: provider.into() };
+        context.metrics.pin_mismatch.get_or_create_owned(&label).set(is_refused.into());
     }
 }

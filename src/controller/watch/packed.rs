@@ -6,11 +6,15 @@ use std::sync::{Arc, LazyLock};
 
 use crate::api::Tenant;
 
+/// Why a Tenant can always be written.
+const JSON: &str = "a Tenant is JSON: each of its maps has strings for keys";
+
 /// The text that most Tenants have in common, in the order in which it is written: fields, conditions, sentences. The
 /// cache stores it once instead of in each of them.
 static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let typical: Vec<Tenant> = serde_json::from_str(include_str!("packed.json")).unwrap_or_default();
-    typical.iter().flat_map(|tenant| serde_json::to_vec(tenant).unwrap_or_default()).collect()
+    let typical: Vec<Tenant> =
+        serde_json::from_str(include_str!("packed.json")).expect("packed.json holds Tenants: a test packs with it");
+    typical.iter().flat_map(|tenant| serde_json::to_vec(tenant).expect(JSON)).collect()
 });
 
 /// A packed Tenant.
@@ -37,7 +41,7 @@ impl PackedTenant {
     /// Packs a Tenant.
     pub fn of(tenant: &Tenant) -> Self {
         let (plan, in_force) = (tenant.spec.plan.as_str(), tenant.plan_in_force());
-        let json = serde_json::to_vec(tenant).expect("a Tenant is JSON: each of its maps has strings for keys");
+        let json = serde_json::to_vec(tenant).expect(JSON);
         Self {
             plan: plan.into(),
             in_force: (in_force != plan).then(|| in_force.into()),

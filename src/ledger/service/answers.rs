@@ -8,31 +8,32 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::ledger::decision::{Answer, Refusal};
+use crate::ledger::events::EventsError;
 use crate::ledger::store::StoreError;
-use crate::ledger::wire::Outcome;
+use crate::ledger::wire::CommandOutcome;
 
 /// When a client asks again that was told to.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The answer to a command, as a response.
-pub fn respond(answer: Answer) -> Result<Json<Outcome>, Problem> {
+pub fn respond(answer: Answer) -> Result<Json<CommandOutcome>, ServiceProblem> {
     Ok(Json(match answer {
-        Answer::Reserved { period, left, .. } => Outcome::Reserved { period, left },
-        Answer::Checkpointed => Outcome::Checkpointed,
-        Answer::Settled { posted, excess } => Outcome::Settled { posted, excess },
-        Answer::Voided => Outcome::Voided,
-        Answer::Released => Outcome::Released,
-        Answer::Refused(refusal) => return Err(Problem::Refused(refusal)),
+        Answer::Reserved { period, left, .. } => CommandOutcome::Reserved { period, left },
+        Answer::Checkpointed => CommandOutcome::Checkpointed,
+        Answer::Settled { posted, excess } => CommandOutcome::Settled { posted, excess },
+        Answer::Voided => CommandOutcome::Voided,
+        Answer::Released => CommandOutcome::Released,
+        Answer::Refused(refusal) => return Err(ServiceProblem::Refused(refusal)),
         // Only the ledger itself asks for these.
         Answer::Expired | Answer::Accepted | Answer::Duplicate => {
-            return Err(Problem::Malformed("no command of a client is answered so".into()));
+            return Err(ServiceProblem::Malformed("no command of a client is answered so".into()));
         }
     }))
 }
 
 /// Why a request was not done.
 #[derive(Debug)]
-pub enum Problem {
+pub enum ServiceProblem {
     /// The request makes no sense.
     Malformed(String),
     /// The key is missing or wrong.
@@ -47,13 +48,18 @@ pub enum Problem {
     Late,
     /// The store failed.
     Store(StoreError),
+    /// There is no events store.
+    NoEventsStore,
+    /// The events store failed.
+    Events(EventsError),
 }
 
-impl Problem {
+impl ServiceProblem {
     pub const fn unauthorized() -> Self {
         Self::Unauthorized
     }
 
+    /// By hand: the code of two variants depends on what they hold.
     fn code(&self) -> &'static str {
         match self {
             Self::Malformed(_) => "malformed",
@@ -63,6 +69,9 @@ impl Problem {
             Self::Path(_) => "no_such_path",
             Self::Refused(refusal) => refusal.code(),
             Self::Late | Self::Store(_) => "ledger_unavailable",
+            Self::NoEventsStore => "no_events_store",
+            Self::Events(EventsError::Foreign { .. }) => "foreign_events_store",
+            Self::Events(_) => "events_unavailable",
         }
     }
 
@@ -70,11 +79,11 @@ impl Problem {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::UnknownTenant | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
+            Self::UnknownTenant | Self::NoEventsStore | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
             Self::Path(status) => *status,
             Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Refused(_) => StatusCode::CONFLICT,
-            Self::Late | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(_) | Self::Events(EventsError::Foreign { .. }) => StatusCode::CONFLICT,
+            Self::Late | Self::Store(_) | Self::Events(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -90,17 +99,25 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string(),
             Self::Late => "the request took too long: repeat it under the same name".into(),
             Self::Store(error) => error.to_string(),
+            Self::NoEventsStore => "this ledger has no events store: set EVENTS_URL".into(),
+            Self::Events(error) => error.to_string(),
         }
     }
 }
 
-impl From<StoreError> for Problem {
+impl From<StoreError> for ServiceProblem {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
-impl IntoResponse for Problem {
+impl From<EventsError> for ServiceProblem {
+    fn from(error: EventsError) -> Self {
+        Self::Events(error)
+    }
+}
+
+impl IntoResponse for ServiceProblem {
     fn into_response(self) -> Response {
         let (status, code) = (self.status(), self.code());
         let mut body = json!({
@@ -123,10 +140,10 @@ impl IntoResponse for Problem {
     }
 }
 
-pub async fn no_such_path() -> Problem {
-    Problem::Path(StatusCode::NOT_FOUND)
+pub async fn no_such_path() -> ServiceProblem {
+    ServiceProblem::Path(StatusCode::NOT_FOUND)
 }
 
-pub async fn method_not_allowed() -> Problem {
-    Problem::Path(StatusCode::METHOD_NOT_ALLOWED)
+pub async fn method_not_allowed() -> ServiceProblem {
+    ServiceProblem::Path(StatusCode::METHOD_NOT_ALLOWED)
 }

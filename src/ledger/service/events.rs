@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Shared;
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 use super::extract::Body;
 use crate::ledger::decision::{Action, Answer, Command};
 use crate::ledger::store::StoreError;
@@ -26,12 +26,12 @@ struct Sent {
 }
 
 /// Counts a batch of events.
-pub async fn count(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<EventStates>, Problem> {
+pub async fn count(State(shared): State<Arc<Shared>>, request: Request) -> Result<Json<EventStates>, ServiceProblem> {
     // A batch takes memory while it is read.
     let place = shared.batches.clone().acquire_owned().await.map_err(|_| StoreError::Stopping)?;
     let Body(Sent { events }) = Body::<Sent>::from_request(request, &shared).await?;
     if events.len() > EVENTS {
-        return Err(Problem::Malformed(format!("{} events: send at most {EVENTS} in a batch", events.len())));
+        return Err(ServiceProblem::Malformed(format!("{} events: send at most {EVENTS} in a batch", events.len())));
     }
     // It is carried out to its end even if the client hangs up.
     let counted = tokio::spawn(async move {
@@ -44,7 +44,7 @@ pub async fn count(State(shared): State<Arc<Shared>>, request: Request) -> Resul
 }
 
 impl Shared {
-    async fn count_events(&self, sent: &[Box<RawValue>]) -> Result<Vec<EventState>, Problem> {
+    async fn count_events(&self, sent: &[Box<RawValue>]) -> Result<Vec<EventState>, ServiceProblem> {
         let read: Vec<_> = sent.iter().map(|event| command(event.get())).collect();
         let commands = read.iter().filter_map(|command| command.as_ref().ok().cloned()).collect();
         let counted = self.store.count(commands, self.clock.read().now).await;

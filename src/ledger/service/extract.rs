@@ -6,19 +6,19 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 use crate::ledger::wire::name_of;
 
 /// A body of JSON. An error says what is wrong with it.
 pub struct Body<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
+    type Rejection = ServiceProblem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, ServiceProblem> {
         let Json(body) = Json::<T>::from_request(request, state)
             .await
-            .map_err(|rejection: JsonRejection| Problem::Malformed(rejection.body_text()))?;
+            .map_err(|rejection: JsonRejection| ServiceProblem::Malformed(rejection.body_text()))?;
         Ok(Self(body))
     }
 }
@@ -27,13 +27,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 pub struct Name(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Name {
-    type Rejection = Problem;
+    type Rejection = ServiceProblem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServiceProblem> {
         let Path(name) = Path::<String>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
-        name_of(name).map(Self).map_err(Problem::Malformed)
+            .map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
+        name_of(name).map(Self).map_err(ServiceProblem::Malformed)
     }
 }
 
@@ -41,13 +41,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 pub struct Names(pub String, pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for Names {
-    type Rejection = Problem;
+    type Rejection = ServiceProblem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServiceProblem> {
         let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
             .await
-            .map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
-        let named = |name| name_of(name).map_err(Problem::Malformed);
+            .map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
+        let named = |name| name_of(name).map_err(ServiceProblem::Malformed);
         Ok(Self(named(first)?, named(second)?))
     }
 }

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::Shared;
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 use crate::api::Timestamp;
 use crate::ledger::wire::{SnapshotStatus, Status};
 use crate::telemetry::METRICS_TYPE;
@@ -18,13 +18,13 @@ use crate::telemetry::METRICS_TYPE;
 const STORE_LIMIT: Duration = Duration::from_secs(2);
 
 /// `GET /readyz`: 200 while the ledger's database answers.
-pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {
+pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<StatusCode, ServiceProblem> {
     shared.store.ready().await?;
     Ok(StatusCode::OK)
 }
 
 /// `GET /v1/status`: what the preflight checks compare.
-pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, Problem> {
+pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, ServiceProblem> {
     shared.store.ready().await?;
     let snapshots = shared.snapshots_every.map(|every| SnapshotStatus {
         every_seconds: every.as_secs(),

@@ -8,15 +8,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Shared;
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 use super::extract::{Body, Name, Names};
 use crate::ledger::answers::{Key, LARGEST};
 use crate::ledger::wire::{
     AnswerState, BeginAnswer, ErasedAnswers, FinishAnswer, FinishedAnswer, KeptAnswer, PENDING, name_of,
 };
 
-fn key(Names(tenant, key): Names, request: String, attempt: String) -> Result<Key, Problem> {
-    let named = |what: &str, name| name_of(name).map_err(|why| Problem::Malformed(format!("{what}: {why}")));
+fn key(Names(tenant, key): Names, request: String, attempt: String) -> Result<Key, ServiceProblem> {
+    let named = |what: &str, name| name_of(name).map_err(|why| ServiceProblem::Malformed(format!("{what}: {why}")));
     Ok(Key { tenant, key, request: named("request_hash", request)?, attempt: named("attempt", attempt)? })
 }
 
@@ -25,11 +25,13 @@ pub async fn begin(
     State(shared): State<Arc<Shared>>,
     names: Names,
     Body(asked): Body<BeginAnswer>,
-) -> Result<Json<AnswerState>, Problem> {
+) -> Result<Json<AnswerState>, ServiceProblem> {
     let BeginAnswer { request_hash, attempt, expires_after } = asked;
     if !PENDING.contains(&expires_after) {
         let (least, most) = (PENDING.start(), PENDING.end());
-        return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
+        return Err(ServiceProblem::Malformed(format!(
+            "expires_after is {expires_after}: use {least} to {most} seconds"
+        )));
     }
     let key = key(names, request_hash, attempt)?;
     let now = shared.clock.read().now;
@@ -41,21 +43,26 @@ pub async fn finish(
     State(shared): State<Arc<Shared>>,
     names: Names,
     Body(FinishAnswer { request_hash, attempt, answer }): Body<FinishAnswer>,
-) -> Result<Json<FinishedAnswer>, Problem> {
+) -> Result<Json<FinishedAnswer>, ServiceProblem> {
     let key = key(names, request_hash, attempt)?;
     let answer = answer.map(fits).transpose()?.flatten();
     let now = shared.clock.read().now;
-    Ok(Json(FinishedAnswer { kept: shared.store.answers().finish(key, answer, now).await? }))
+    let kept = shared.store.answers().finish(key, answer, shared.answer_bytes, now).await?;
+    Ok(Json(FinishedAnswer { kept }))
 }
 
 /// An answer, unless it is too long to be kept.
-fn fits(answer: KeptAnswer) -> Result<Option<KeptAnswer>, Problem> {
-    let body = STANDARD.decode(&answer.body).map_err(|why| Problem::Malformed(format!("body: no Base64: {why}")))?;
+fn fits(answer: KeptAnswer) -> Result<Option<KeptAnswer>, ServiceProblem> {
+    let body =
+        STANDARD.decode(&answer.body).map_err(|why| ServiceProblem::Malformed(format!("body: no Base64: {why}")))?;
     let headers: usize = answer.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
     Ok((body.len() <= LARGEST && headers <= LARGEST / 4).then_some(answer))
 }
 
 /// `DELETE /v1/answers/{tenant}`
-pub async fn erase(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<ErasedAnswers>, Problem> {
+pub async fn erase(
+    State(shared): State<Arc<Shared>>,
+    Name(tenant): Name,
+) -> Result<Json<ErasedAnswers>, ServiceProblem> {
     Ok(Json(ErasedAnswers { erased: shared.store.answers().erase(&tenant).await? }))
 }

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use subtle::ConstantTimeEq;
 
 use super::Shared;
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 
 /// 32 bytes that only the operator's parts know.
 #[derive(Clone)]
@@ -75,7 +75,7 @@ pub async fn check(State(shared): State<Arc<Shared>>, request: Request, next: Ne
     if bool::from(shown.ct_eq(shared.key.authorization().as_bytes())) {
         next.run(request).await
     } else {
-        Problem::unauthorized().into_response()
+        ServiceProblem::unauthorized().into_response()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod events;
+mod events_store;
 mod extract;
 mod health;
 mod kept;
@@ -25,6 +26,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::events::{EventsError, EventsPlace, Feed};
 use super::forgetting;
 use super::orphans::Orphans;
 use super::snapshots::{SnapshotError, Snapshots};
@@ -41,7 +43,8 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// The longest batch of events: the most of them, with long names.
 const EVENTS_BODY: usize = 8 << 20;
-/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep it.
+/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep
+/// it.
 const ANSWER_BODY: usize = 1 << 20;
 /// Batches of events that are read and counted at the same time. Others wait.
 const BATCHES: usize = 4;
@@ -122,8 +125,14 @@ pub struct LedgerConfig {
     pub place: LedgerPlace,
     /// What clients must show.
     pub key: LedgerKey,
+    /// Bytes that the answers of all tenants for idempotency keys may take.
+    pub answer_bytes: i64,
     /// Follows the API server's time, if a cluster is known.
     pub client: Option<kube::Client>,
+    /// Where the events store is. Default: in a file of the ledger's folder, and none without a folder.
+    pub events: Option<SecretString>,
+    /// How long the events store keeps lines. Default: for ever.
+    pub retention: Option<Duration>,
 }
 
 /// Why the ledger does not run.
@@ -135,6 +144,9 @@ pub enum LedgerError {
     /// The snapshots cannot be used.
     #[error(transparent)]
     Snapshots(#[from] SnapshotError),
+    /// The URL of the events store cannot be used.
+    #[error(transparent)]
+    Events(#[from] EventsError),
     /// The address cannot be used.
     #[error("cannot listen on {addr}: {error}")]
     Listen {
@@ -152,11 +164,15 @@ struct Shared {
     clock: Arc<Clock>,
     key: LedgerKey,
     metrics: Metrics,
+    /// Bytes that the answers of all tenants may take.
+    answer_bytes: i64,
     /// The folder of its files, if it has any.
     folder: Option<PathBuf>,
     /// How often a snapshot is taken, if any is.
     snapshots_every: Option<Duration>,
     batches: Arc<Semaphore>,
+    /// The events store, if there is one.
+    events: Option<Feed>,
 }
 
 /// A ledger that listens.
@@ -184,9 +200,20 @@ impl Ledger {
         }
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
+        let events = feed(&store, &clock, folder.as_deref(), (config.events, config.retention)).await?;
         let snapshots_every = snapshots.as_ref().map(|regular| regular.snapshots.every());
-        let (key, counts, batches) = (config.key, Metrics::default(), Arc::new(Semaphore::new(BATCHES)));
-        let shared = Shared { store, orphans, clock, key, metrics: counts, folder, snapshots_every, batches };
+        let shared = Shared {
+            store,
+            orphans,
+            clock,
+            key: config.key,
+            metrics: Metrics::default(),
+            answer_bytes: config.answer_bytes,
+            folder,
+            snapshots_every,
+            batches: Arc::new(Semaphore::new(BATCHES)),
+            events,
+        };
         Ok(Self { listener, metrics, shared: Arc::new(shared), client, snapshots })
     }
 
@@ -210,6 +237,12 @@ impl Ledger {
         if let Some(snapshots) = snapshots {
             tokio::spawn(snapshots.run(shared.clone()));
         }
+        let feeding = shared.clone();
+        tokio::spawn(async move {
+            if let Some(feed) = &feeding.events {
+                feed.run(&feeding.metrics).await;
+            }
+        });
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
         tokio::spawn(forgetting::run(shared.store.clone(), shared.clock.clone()));
         let stop = stop.boxed().shared();
@@ -219,10 +252,25 @@ impl Ledger {
     }
 }
 
+/// What feeds the events store. Nothing is asked of the store yet: it may be away.
+async fn feed(
+    store: &Arc<dyn Store>,
+    clock: &Arc<Clock>,
+    folder: Option<&Path>,
+    (url, retention): (Option<SecretString>, Option<Duration>),
+) -> Result<Option<Feed>, LedgerError> {
+    let Some(place) = EventsPlace::of(url, folder) else {
+        tracing::info!("there is no events store: a ledger in Postgres has one once EVENTS_URL is set");
+        return Ok(None);
+    };
+    let (ledger, clock, fed) = (store.clone(), clock.clone(), Arc::default());
+    Ok(Some(Feed { id: store.id().await?, ledger, events: place.open()?, clock, retention, fed }))
+}
+
 /// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
-    answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
+    answered.unwrap_or_else(|_| answers::ServiceProblem::Late.into_response())
 }
 
 fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
@@ -236,6 +284,9 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
         .route("/v1/tenants/{tenant}/hours", get(reports::hours))
+        .route("/v1/tenants/{tenant}/lines", get(events_store::lines))
+        .route("/v1/events/store", get(events_store::status))
+        .route("/v1/events/rebuild", post(events_store::rebuild))
         .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))
         .route("/v1/answers/{tenant}", delete(kept::erase))
         .route("/v1/answers/{tenant}/{key}", put(kept::begin))

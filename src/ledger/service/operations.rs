@@ -7,14 +7,14 @@ use axum::extract::State;
 use strum::IntoEnumIterator;
 
 use super::Shared;
-use super::answers::{Problem, respond};
+use super::answers::{ServiceProblem, respond};
 use super::extract::{Body, Name};
 use crate::ledger::decision::{Action, Answer, Command};
 use crate::ledger::store::{Pending, StoreError};
 use crate::ledger::units::Unit;
-use crate::ledger::wire::{Checkpoint, Dated, Outcome, PENDING, Reserve, Settlement, Void};
+use crate::ledger::wire::{Checkpoint, CommandOutcome, Dated, PENDING, Reserve, Settlement, Void};
 
-type Responded = Result<Json<Outcome>, Problem>;
+type Responded = Result<Json<CommandOutcome>, ServiceProblem>;
 
 /// Sets amounts aside, if the limits leave them.
 pub async fn reserve(
@@ -24,11 +24,13 @@ pub async fn reserve(
 ) -> Responded {
     let Reserve { tenant, period, amounts, limits, expires_after } = asked;
     if amounts.is_zero() {
-        return Err(Problem::Malformed("amounts: name at least one unit with more than 0".into()));
+        return Err(ServiceProblem::Malformed("amounts: name at least one unit with more than 0".into()));
     }
     if !PENDING.contains(&expires_after) {
         let (least, most) = (PENDING.start(), PENDING.end());
-        return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
+        return Err(ServiceProblem::Malformed(format!(
+            "expires_after is {expires_after}: use {least} to {most} seconds"
+        )));
     }
     let action = Action::Reserve { period: period.0, amounts, limits, expires_after };
     shared.apply("reserve", Command { operation, tenant: tenant.0, action, at: None }).await
@@ -53,7 +55,7 @@ pub async fn settle(
     let Settlement { tenant, period, amounts, at, moved } = asked;
     if moved && at.is_some() {
         let why = "moved: leave out at: what another ledger counted happened at many times";
-        return Err(Problem::Malformed(why.into()));
+        return Err(ServiceProblem::Malformed(why.into()));
     }
     let period = period.0;
     let action = if moved { Action::Move { period, amounts } } else { Action::Settle { period, amounts } };
@@ -69,7 +71,7 @@ pub async fn void(State(shared): State<Arc<Shared>>, Name(operation): Name, Body
 /// Takes away from levels.
 pub async fn release(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Dated>) -> Responded {
     if let Some(flow) = Unit::iter().find(|unit| !unit.is_level() && asked.amounts[*unit] > 0) {
-        return Err(Problem::Malformed(format!(
+        return Err(ServiceProblem::Malformed(format!(
             "{flow} is used in a period and cannot be released: name documents or bytes"
         )));
     }
@@ -81,7 +83,7 @@ impl Shared {
     /// A command is carried out to its end even if the client hangs up: what it has reserved must expire.
     async fn apply(self: Arc<Self>, action: &'static str, command: Command) -> Responded {
         let done = tokio::spawn(async move { self.carry_out(action, command).await });
-        done.await.map_err(|_| Problem::Store(StoreError::Stopping))?
+        done.await.map_err(|_| ServiceProblem::Store(StoreError::Stopping))?
     }
 
     async fn carry_out(&self, action: &'static str, command: Command) -> Responded {

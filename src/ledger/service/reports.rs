@@ -7,7 +7,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 
 use super::Shared;
-use super::answers::Problem;
+use super::answers::ServiceProblem;
 use super::extract::Name;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
@@ -29,13 +29,16 @@ impl From<(Period, Account)> for PeriodUsage {
 }
 
 /// `GET /v1/tenants/{tenant}/usage`: the latest period, and the levels.
-pub async fn usage(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<PeriodUsage>, Problem> {
-    let usage = shared.store.usage(&tenant).await?.ok_or(Problem::UnknownTenant)?;
+pub async fn usage(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<PeriodUsage>, ServiceProblem> {
+    let usage = shared.store.usage(&tenant).await?.ok_or(ServiceProblem::UnknownTenant)?;
     Ok(Json(usage.into()))
 }
 
 /// `GET /v1/tenants/{tenant}/periods`: the latest periods, the latest first.
-pub async fn periods(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<Vec<PeriodUsage>>, Problem> {
+pub async fn periods(
+    State(shared): State<Arc<Shared>>,
+    Name(tenant): Name,
+) -> Result<Json<Vec<PeriodUsage>>, ServiceProblem> {
     let periods = shared.store.periods(&tenant, PERIODS).await?;
     Ok(Json(periods.into_iter().map(PeriodUsage::from).collect()))
 }
@@ -56,10 +59,11 @@ pub async fn hours(
     State(shared): State<Arc<Shared>>,
     Name(tenant): Name,
     asked: Result<Query<HoursFrom>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<HoursUsage>, Problem> {
-    let Query(HoursFrom { from, most }) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+) -> Result<Json<HoursUsage>, ServiceProblem> {
+    let Query(HoursFrom { from, most }) =
+        asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
     if !(1..=HOURS).contains(&most) {
-        return Err(Problem::Malformed(format!("most={most}: ask for 1 to {HOURS} hours")));
+        return Err(ServiceProblem::Malformed(format!("most={most}: ask for 1 to {HOURS} hours")));
     }
     let now = shared.clock.read().now;
     let ClosedHours { closed_until, listed_until, hours } = shared.store.hours(&tenant, from, most, now).await?;
@@ -76,12 +80,12 @@ pub struct Between {
 }
 
 impl Between {
-    fn days(&self) -> Result<(Day, Day), Problem> {
+    fn days(&self) -> Result<(Day, Day), ServiceProblem> {
         let (first, last) = (day_of(self.from)?, day_of(self.to)?);
         if (0..DAYS).contains(&(last.0 - first.0)) {
             Ok((first, last))
         } else {
-            Err(Problem::Malformed(format!(
+            Err(ServiceProblem::Malformed(format!(
                 "from {} to {}: ask for 1 to {DAYS} days, the earlier one first",
                 self.from, self.to
             )))
@@ -89,12 +93,13 @@ impl Between {
     }
 }
 
-fn day_of(date: jiff::civil::Date) -> Result<Day, Problem> {
-    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| Problem::Malformed(error.to_string()))?;
+fn day_of(date: jiff::civil::Date) -> Result<Day, ServiceProblem> {
+    let midnight =
+        date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| ServiceProblem::Malformed(error.to_string()))?;
     Ok(Day::of(Timestamp::from(midnight.timestamp())))
 }
 
-type Days = Result<Json<Vec<DayUsage>>, Problem>;
+type Days = Result<Json<Vec<DayUsage>>, ServiceProblem>;
 
 /// `GET /v1/tenants/{tenant}/days`
 pub async fn tenant_days(State(shared): State<Arc<Shared>>, Name(tenant): Name, between: Asked) -> Days {
@@ -110,7 +115,7 @@ type Asked = Result<Query<Between>, axum::extract::rejection::QueryRejection>;
 
 impl Shared {
     async fn days(&self, tenant: Option<&str>, asked: Asked) -> Days {
-        let Query(between) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+        let Query(between) = asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
         let (first, last) = between.days()?;
         let days = self.store.days(tenant, first, last).await?;
         let usage = |(day, counted): (Day, Amounts)| {
@@ -133,10 +138,12 @@ pub struct After {
 pub async fn changed(
     State(shared): State<Arc<Shared>>,
     asked: Result<Query<After>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<Vec<TenantUsage>>, Problem> {
-    let Query(After { after, most }) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+) -> Result<Json<Vec<TenantUsage>>, ServiceProblem> {
+    let Query(After { after, most }) = asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
     if after < 0 || !(1..=MOST).contains(&most) {
-        return Err(Problem::Malformed(format!("after={after}&most={most}: ask for 1 to {MOST} tenants after a line")));
+        return Err(ServiceProblem::Malformed(format!(
+            "after={after}&most={most}: ask for 1 to {MOST} tenants after a line"
+        )));
     }
     let changed = shared.store.changed(after, most).await?;
     let usage = |Changed { tenant, period, account: Account { used, reserved }, seq }| TenantUsage {

@@ -39,6 +39,14 @@ pub fn changed([after, until, most]: [&str; 3]) -> String {
     )
 }
 
+/// Counts the lines after one, at most so many of them, and tells when the first one was written.
+pub fn waiting([after, most]: [&str; 2]) -> String {
+    format!(
+        "SELECT (SELECT count(*) FROM (SELECT 1 FROM line WHERE seq > {after} LIMIT {most}) AS some),
+             (SELECT at FROM line WHERE seq > {after} ORDER BY seq LIMIT 1)"
+    )
+}
+
 fn each(text: impl Fn(Unit) -> String) -> String {
     Unit::iter().map(text).collect::<Vec<_>>().join(", ")
 }

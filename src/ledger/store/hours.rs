@@ -67,6 +67,17 @@ pub fn tables(integer: &str, declared: &str, options: &str) -> String {
     )
 }
 
+/// What later schemas know of a line: its hour, where that is not the one of its `at`. No line of an earlier schema was
+/// told from the others, so each of them is in the hour of its `at`, as [`tables`] counts it.
+pub fn of_lines(integer: &str) -> String {
+    format!("ALTER TABLE line ADD COLUMN hour {integer};")
+}
+
+/// The hour of a line, of a row of `line`.
+pub fn of_line() -> String {
+    format!("COALESCE(hour, at - at % {HOUR})")
+}
+
 /// Adds to an hour: that of the moment, or the first one that is not closed. It takes the tenant, the period's start,
 /// the hour, and the amounts.
 pub fn add(mark: impl Fn(usize) -> String, latest: &str) -> String {

@@ -1,7 +1,7 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
 mod batch;
-mod columns;
+pub(super) mod columns;
 mod hours;
 mod migration;
 pub mod postgres;
@@ -40,11 +40,18 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// without a tenant.
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError>;
 
-    /// What a tenant used in each closed hour from a moment on, of at most so many hours. Closes the hours that are over.
+    /// What a tenant used in each closed hour from a moment on, of at most so many hours. Closes the hours that are
+    /// over.
     async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError>;
 
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
+
+    /// What lies after a sequence number: how many lines, of which at most `most` are looked at.
+    async fn waiting(&self, after: i64, most: u32) -> Result<Waiting, StoreError>;
+
+    /// The ledger's own id, made once with it. Its copies and restorations have the same.
+    async fn id(&self) -> Result<String, StoreError>;
 
     /// The tenants with a line after a sequence number, in the order of their latest lines, at most `most` of them.
     async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError>;
@@ -70,8 +77,12 @@ pub trait Answers: std::fmt::Debug + Send + Sync {
     async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError>;
 
     /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be
-    /// begun, by this request.
-    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError>;
+    /// begun, by this request. If the answers of all tenants take more than `most` bytes with it, the oldest go.
+    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, most: i64, now: Timestamp)
+    -> Result<bool, StoreError>;
+
+    /// The bytes that the keys of all tenants take. A sum that is kept: no key is looked at.
+    async fn bytes(&self) -> Result<i64, StoreError>;
 
     /// Erases the keys of a tenant, and returns how many there were.
     async fn erase(&self, tenant: &str) -> Result<u64, StoreError>;
@@ -136,10 +147,21 @@ pub struct StoredLine {
     pub period_start: Timestamp,
     /// When it was written.
     pub at: Timestamp,
+    /// The start of the hour that it is part of, which is a later one than that of `at` if that one was closed.
+    pub hour: Timestamp,
     /// Why it was written.
     pub kind: LineKind,
     /// What it adds.
     pub amounts: Amounts,
+}
+
+/// Lines that lie after another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub lines: u32,
+    /// When the first of them was written.
+    pub since: Option<Timestamp>,
 }
 
 /// A tenant for which something was counted.

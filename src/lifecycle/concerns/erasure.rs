@@ -5,6 +5,7 @@ use super::notices;
 use crate::api::conditions::ERASED;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::status::{Erasure, ErasureLine};
+use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice, Provider};
@@ -36,6 +37,13 @@ pub fn wait_for_uploads(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
     draft.summary(Summary::Reconciling, "WaitingForUploads", &message);
     Some(draft.changed().unwrap_or(Decision::Wait(Some(wait))))
+}
+
+/// Whether there is no way back: the day of the erasure has come, or it has begun.
+pub fn is_erasing(input: &Input) -> bool {
+    let (spec, status) = (&input.tenant.spec, &input.tenant.status);
+    let due = spec.desired == Desired::Deleted && status.erases_at.is_some_and(|at| input.until(at) <= 0);
+    status.phase == Some(Phase::Deleting) && (due || status.erasure.is_some())
 }
 
 /// When it was closed.

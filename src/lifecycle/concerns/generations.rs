@@ -72,8 +72,9 @@ pub fn settle(input: &Input) -> Look {
     }
     let name = &input.tenant.name;
     let message = format!(
-        "More than one Pinecone namespace holds documents: {}. Questions are answered from {}. Nothing is deleted, and no \
+        "More than one {} namespace holds documents: {}. Questions are answered from {}. Nothing is deleted, and no \
          documents are moved, until you choose one with `kubectl tenant data choose {name} --generation N`, which deletes the others",
+        Provider::VectorStore,
         counts(input, found),
         input.tenant.data_namespace(),
     );
@@ -185,8 +186,9 @@ fn serve(input: &Input, best: &Found) -> Decision {
     let found = input.observed.found.as_deref().unwrap_or_default();
     let name = data_namespace(input.tenant.tenant_id(), best.generation);
     let message = format!(
-        "The object names the Pinecone namespace {}, which holds no documents, as after the restore of an older backup: {}. Questions are \
+        "The object names the {} namespace {}, which holds no documents, as after the restore of an older backup: {}. Questions are \
          answered from {name}",
+        Provider::VectorStore,
         input.tenant.data_namespace(),
         counts(input, found),
     );

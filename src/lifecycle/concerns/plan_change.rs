@@ -5,7 +5,7 @@ use strum::IntoEnumIterator;
 
 use super::dunning::{self, MISSING, Standing};
 use super::notices;
-use super::plan_obstacles::{Fit, Obstacle, USAGE_UNKNOWN, fit, impossible, moving};
+use super::plan_obstacles::{Fit, Obstacle, fit, impossible, moving};
 use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec};
@@ -84,7 +84,7 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         };
         if Standing::of(billing) != Standing::Good {
             let message = "The change begins once the subscription is paid".into();
-            return blocked(input, &Obstacle { reason: MISSING, message });
+            return blocked(input, &Obstacle { reason: MISSING, message, asks_again: false });
         }
         if let Some(subscription) = billing.subscription.as_ref().filter(|s| pays_for(s, wanted)) {
             // Scheduled already, of which a lost status knows nothing.
@@ -198,8 +198,7 @@ pub fn note<'a>(
 /// Shows the obstacle and checks it again whenever something changes. The tenant's other work goes on.
 fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
     let noted = note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed();
-    // Nothing changes when the ledger answers again, so the controller asks again after a while.
-    noted.or_else(|| (obstacle.reason == USAGE_UNKNOWN).then_some(Decision::Wait(Some(input.policy.notice_retry))))
+    noted.or_else(|| obstacle.asks_again.then_some(Decision::Wait(Some(input.policy.notice_retry))))
 }
 
 /// The plan of the spec is in force. What was noted of another wish is over.

@@ -6,6 +6,13 @@ use crate::api::plan::{Limits, PlanSpec};
 use crate::api::tenant::BillingMode;
 use crate::lifecycle::{Input, Regions, Stored, View};
 
+/// The reason while no Plan has the name in the spec.
+pub const PLAN_NOT_FOUND: &str = "PlanNotFound";
+/// The reason while the Plan names no price at Stripe.
+pub const PLAN_HAS_NO_PRICE: &str = "PlanHasNoPrice";
+/// The reason while no index holds the region of the Plan.
+pub const REGION_UNSUPPORTED: &str = "RegionUnsupported";
+
 /// Why a change is blocked. It is checked again whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
@@ -13,6 +20,9 @@ pub struct Obstacle {
     pub reason: &'static str,
     /// Why, as a sentence, and what to do.
     pub message: String,
+    /// Whether the change waits for an answer of the ledger. Nothing changes when it answers again, so the controller
+    /// asks again after a while.
+    pub asks_again: bool,
 }
 
 /// Why the tenant can never change to that plan, even if the customer removes documents.
@@ -23,19 +33,19 @@ pub fn impossible(
     regions: &Regions,
 ) -> Option<Obstacle> {
     let (name, before) = (&tenant.spec.plan, tenant.plan_in_force());
-    let obstacle = |reason, message: String| Some(Obstacle { reason, message });
+    let obstacle = |reason, message: String| Some(Obstacle { reason, message, asks_again: false });
     let Some(wanted) = wanted else {
         let message =
             format!("No Plan is named {name:?}, so the tenant stays on {before}. `kubectl get plans` lists the plans");
-        return obstacle("PlanNotFound", message);
+        return obstacle(PLAN_NOT_FOUND, message);
     };
     let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
     if by_stripe && wanted.stripe_price_id.is_none() {
         let message = format!("Plan {name} has no stripePriceId, so the tenant stays on {before}. Set it on the Plan");
-        return obstacle("PlanHasNoPrice", message);
+        return obstacle(PLAN_HAS_NO_PRICE, message);
     }
     if let Some(why) = regions.unsupported(name, &wanted.region) {
-        return obstacle("RegionUnsupported", format!("{why}. The tenant stays on {before}"));
+        return obstacle(REGION_UNSUPPORTED, format!("{why}. The tenant stays on {before}"));
     }
     let current = current?;
     if regions.is_empty() && current.region != wanted.region {
@@ -57,9 +67,6 @@ pub fn impossible(
     }
     None
 }
-
-/// The reason while the ledger does not say what the tenant stores.
-pub const USAGE_UNKNOWN: &str = "UsageUnknown";
 
 /// Whether a plan holds what a tenant stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,11 +102,12 @@ pub fn fit(input: &Input, wanted: &PlanSpec) -> Fit {
     match input.observed.stored {
         None => Fit::NotCounted,
         Some(Stored::Unknown) => Fit::Not(Obstacle {
-            reason: USAGE_UNKNOWN,
+            reason: "UsageUnknown",
             message: format!(
                 "The ledger does not answer, so the controller cannot tell whether plan {name} holds the tenant's documents. The \
                  change continues once the ledger answers; until then the tenant stays on {before}"
             ),
+            asks_again: true,
         }),
         Some(Stored::Counted { documents, bytes }) => match excess(documents, bytes, &wanted.limits) {
             None => Fit::Fits,
@@ -110,6 +118,7 @@ pub fn fit(input: &Input, wanted: &PlanSpec) -> Fit {
                      until then the tenant stays on {before}",
                     used - limit
                 ),
+                asks_again: false,
             }),
         },
     }
@@ -127,5 +136,6 @@ pub fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
              change continues afterwards; `status.migration` shows how far it is",
             input.tenant.spec.plan
         ),
+        asks_again: false,
     })
 }

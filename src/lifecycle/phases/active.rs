@@ -7,6 +7,7 @@ use crate::api::plan::LimitChanges;
 use crate::lifecycle::agenda::{Concern, first_due};
 use crate::lifecycle::concerns::dispute;
 use crate::lifecycle::concerns::plan_change;
+use crate::lifecycle::concerns::plan_obstacles::PLAN_NOT_FOUND;
 use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices, renewal, usage_notices};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, Provider};
@@ -202,7 +203,7 @@ fn follow_plan(input: &Input, draft: &mut Draft) {
     let Some(plan) = input.plan else {
         let message =
             format!("Plan {:?} was deleted; the tenant's current limits stay in force", input.tenant.plan_in_force());
-        draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
+        draft.condition(PLAN_FOUND, ConditionStatus::False, PLAN_NOT_FOUND, &message);
         return;
     };
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");

@@ -12,6 +12,7 @@ use crate::api::usage::Quota;
 use crate::lifecycle::concerns::dunning::{MISSING, Standing};
 use crate::lifecycle::concerns::migration::{self, Advance};
 use crate::lifecycle::concerns::plan_change::{declined, is_in_force, names, note, pays_for, record, unconfirmed};
+use crate::lifecycle::concerns::plan_obstacles::PLAN_NOT_FOUND;
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{
     Blame, Decision, Effect, Failure, Input, ObservedSubscription, Proration, Step, UnconfirmedPrice,
@@ -21,7 +22,7 @@ use crate::lifecycle::{
 pub fn decide(input: &Input) -> Decision {
     let Some(wanted) = input.wanted else {
         let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
-        return back(input, "PlanNotFound", &message);
+        return back(input, PLAN_NOT_FOUND, &message);
     };
     if let Some(failure) =
         input.observed.failure_besides(&Effect::EnsureApiKey).filter(|failure| failure.step == Step::Data)

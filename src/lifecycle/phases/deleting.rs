@@ -60,27 +60,29 @@ fn closed(input: &Input, erases_at: Timestamp) -> String {
     format!("Closed{by}. Its data is erased at {erases_at}, unless it is reactivated before")
 }
 
-/// Whether there is no way back: the day of the erasure has come, or it has begun.
-pub fn is_erasing(input: &Input) -> bool {
-    let (spec, status) = (&input.tenant.spec, &input.tenant.status);
-    let due = spec.desired == Desired::Deleted && status.erases_at.is_some_and(|at| input.until(at) <= 0);
-    status.phase == Some(Phase::Deleting) && (due || status.erasure.is_some())
-}
-
 /// Decides for a tenant in `Deleting`: closed until the retention ends, then erased.
 pub fn decide(input: &Input) -> Decision {
     let status = &input.tenant.status;
     if let Some(failure) = &input.observed.failure {
         let mut draft = Draft::new(input);
         draft.failure(failure);
-        if status.erasure.is_some() {
-            let message = format!("{}. Retrying", failure.message);
+        let refund = failed::refund_fails(input, failure);
+        if refund {
+            failed::show_failure(&mut draft, failure, input);
+        }
+        let refund = refund && erasure::is_erasing(input);
+        if refund || status.erasure.is_some() {
+            let instead = if refund { format!(". {}", waiver(input)) } else { String::new() };
+            let message = format!("{}. Retrying{instead}", failure.message);
             draft.condition(ERASED, ConditionStatus::False, &failure.reason, &message);
         }
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }
     if let Some(erasure) = &status.erasure {
         let open = erasure.erased_at.is_none();
+        if let Some(decision) = refund_first(input).filter(|_| open) {
+            return decision;
+        }
         return erasure::on_hold(input).filter(|_| open).unwrap_or_else(|| erasure::proceed(input, erasure));
     }
     if input.tenant.spec.desired != Desired::Deleted {
@@ -199,6 +201,8 @@ fn take_back(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.status.erases_at = None;
     draft.status.renewal_stopped_at = None;
+    // The period that is paid for next is served.
+    draft.status.refund_owed_since = None;
     draft.forget(RENEWAL_STOPPED);
     draft.forget(ERASED);
     let by = tenant.spec.wisher().map(|wish| format!(" by {wish}")).unwrap_or_default();
@@ -224,6 +228,23 @@ fn take_back(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
+/// Gives back what is owed before anything is erased, and says so while that takes: the customer at Stripe leads to the
+/// payment, so it stays until then.
+fn refund_first(input: &Input) -> Option<Decision> {
+    let decision = failed::give_back(input)?;
+    let Decision::Wait(_) = decision else { return Some(decision) };
+    let message = format!("Nothing is erased while the refund is open. {}", waiver(input));
+    let mut draft = Draft::new(input);
+    draft.condition(ERASED, ConditionStatus::False, "RefundOpen", &message);
+    draft.summary(Summary::Waiting, "RefundOpen", &message);
+    draft.changed().or(Some(decision))
+}
+
+/// How a person ends the wait for a refund.
+fn waiver(input: &Input) -> String {
+    format!("To settle the refund yourself and let the erasure go on, set the annotation {}", failed::waiver(input))
+}
+
 /// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes
 /// anything.
 fn due(input: &Input) -> Decision {
@@ -231,8 +252,8 @@ fn due(input: &Input) -> Decision {
     if let Some(held) = erasure::on_hold(input) {
         return stop_renewal(input).unwrap_or(held);
     }
-    // A payment may have arrived that the status does not know of.
-    if let Some(decision) = failed::give_back(input) {
+    // A payment may have arrived that the status does not know of, or a refund come back.
+    if let Some(decision) = refund_first(input) {
         return decision;
     }
     // The day of the erasure comes from the object, which may be restored from a backup, so Stripe is read as well.

@@ -6,10 +6,11 @@ use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::status::Refund;
-use crate::api::{ConditionStatus, Phase};
-use crate::lifecycle::concerns::{billed, notices, verification};
+use crate::api::{ConditionStatus, Phase, Timestamp, WAIVE_REFUND_ANNOTATION};
+use crate::lifecycle::agenda::first_due;
+use crate::lifecycle::concerns::{billed, erasure, notices, verification};
 use crate::lifecycle::status::Draft;
-use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedRefund};
+use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, ObservedRefund, Step};
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
@@ -18,30 +19,38 @@ pub fn decide(input: &Input) -> Decision {
     if verification::came_late(input) {
         return provisioning::begin_again(input, TriggeredBy::User, "The customer confirmed the e-mail address");
     }
-    let run = input.tenant.run();
-    let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
     // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the
     // refund is settled or was tried.
-    let first = if settled(input) { &both[..] } else { &both[..1] };
-    let next = notices::tell(input, first)
-        .or_else(|| refund(input))
-        .or_else(|| surplus(input))
-        .or_else(|| notices::tell(input, &both));
-    if let Some(decision) = next {
-        return decision;
-    }
-    if let Some(decision) = Draft::new(input).changed() {
-        return decision;
-    }
-    if input.observed.failure.is_some() {
-        Decision::Wait(Some(input.backoff()))
-    } else if input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0) {
-        Decision::Wait(Some(input.policy.resync))
-    } else if notices::any_unsent(input, &both) {
-        Decision::Wait(Some(input.notice_wait()))
-    } else {
-        Decision::Wait(None)
-    }
+    first_due(input, &[alert, refund, surplus, tell, facts, look_again])
+}
+
+fn alert(input: &Input) -> Option<Decision> {
+    let both = both(input);
+    notices::tell(input, if settled(input) { &both } else { &both[..1] })
+}
+
+/// The alert to the platform team, and the e-mail to the customer.
+fn both(input: &Input) -> [Notice; 2] {
+    let run = input.tenant.run();
+    [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)]
+}
+
+fn tell(input: &Input) -> Option<Decision> {
+    notices::tell(input, &both(input))
+}
+
+fn facts(input: &Input) -> Option<Decision> {
+    Draft::new(input).changed()
+}
+
+fn look_again(input: &Input) -> Option<Decision> {
+    let pending = input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0);
+    let waits = [
+        input.observed.failure.is_some().then(|| input.backoff()),
+        pending.then_some(input.policy.resync),
+        notices::any_unsent(input, &both(input)).then(|| input.notice_wait()),
+    ];
+    waits.into_iter().flatten().min().map(|wait| Decision::Wait(Some(wait)))
 }
 
 /// Other subscriptions of the tenant: not collected, shown and told to the platform team. Their refund is for a person
@@ -62,26 +71,65 @@ fn surplus(input: &Input) -> Option<Decision> {
 
 /// Whether there is nothing left to refund.
 fn settled(input: &Input) -> bool {
-    !input.by_stripe() || (input.tenant.status.refund.is_some() && !doubted(input))
+    !input.by_stripe() || input.tenant.refund_waived() || (input.tenant.status.refund.is_some() && !doubted(input))
 }
 
 /// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a
 /// reason to look again.
 fn doubted(input: &Input) -> bool {
     let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
-    paid_back && input.observed.resync
+    // Once the customer is deleted at Stripe, nothing leads to the refund any more. It is looked at before, whether or
+    // not an event was seen.
+    paid_back && (input.observed.resync || input.tenant.deleting || erasure::is_erasing(input))
 }
 
-/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, or it was never served at all.
+/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, it was never served at all, or its
+/// refund came back. A person can settle that outside of the operator.
 pub fn is_owed(input: &Input) -> bool {
     let status = &input.tenant.status;
-    let failed = status.phase == Some(Phase::Failed);
-    input.by_stripe() && status.refund.is_none() && (failed || !input.tenant.served_before())
+    let owed =
+        status.phase == Some(Phase::Failed) || !input.tenant.served_before() || status.refund_owed_since.is_some();
+    input.by_stripe() && !input.tenant.refund_waived() && status.refund.is_none() && owed
+}
+
+/// How a person takes over a refund that the controller would make.
+pub fn waiver(input: &Input) -> String {
+    format!("{WAIVE_REFUND_ANNOTATION}={}", input.tenant.refund_name())
+}
+
+/// What is shown of a refund that a person has taken over.
+fn waived(input: &Input) -> Option<String> {
+    let message =
+        || format!("A person settles the refund: the annotation {} says so. Collection is paused", waiver(input));
+    (input.by_stripe() && input.tenant.refund_waived() && input.tenant.status.refund.is_none()).then(message)
 }
 
 /// Whether the money goes back, or what became of it is to be looked at again.
 pub fn concerns_refund(input: &Input) -> bool {
-    is_owed(input) || (input.by_stripe() && doubted(input))
+    is_owed(input) || (input.by_stripe() && !input.tenant.refund_waived() && doubted(input))
+}
+
+/// Whether this failure leaves it open what became of the refund.
+pub fn refund_fails(input: &Input, failure: &Failure) -> bool {
+    failure.step == Step::Billing && input.observed.refund.is_none() && concerns_refund(input)
+}
+
+/// Shows that the refund fails.
+pub fn show_failure(draft: &mut Draft, failure: &Failure, input: &Input) {
+    let message = format!(
+        "The refund is not settled yet: {}. Retrying. To settle it yourself, set the annotation {}",
+        failure.message,
+        waiver(input)
+    );
+    draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
+    owe_again(draft, input.now);
+}
+
+/// A refund that was settled is owed until Stripe has said otherwise, whatever phase the tenant is in.
+fn owe_again(draft: &mut Draft, now: Timestamp) {
+    if draft.status.refund.take().is_some_and(|refund| refund.amount > 0) {
+        draft.status.refund_owed_since.get_or_insert(now);
+    }
 }
 
 /// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after
@@ -102,18 +150,24 @@ pub fn give_back(input: &Input) -> Option<Decision> {
 }
 
 /// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
-/// settled, or failed in this reconcile.
+/// settled, or failed in this reconcile. One that a person settles is not made, and collection is paused all the same.
 fn refund(input: &Input) -> Option<Decision> {
-    if settled(input) {
+    let mut draft = Draft::new(input);
+    let waived = waived(input);
+    // It is shown once collection is paused, so there is nothing left to do.
+    let done = match &waived {
+        Some(message) => !draft.show(REFUNDED, ConditionStatus::False, "Waived", message),
+        None => settled(input),
+    };
+    if done {
         return None;
     }
     let observed = input.observed;
-    let mut draft = Draft::new(input);
     if let Some(failure) = &observed.failure {
-        let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
-        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
-        // One that was settled is in doubt until Stripe has said otherwise.
-        draft.status.refund = None;
+        if waived.is_some() {
+            return Draft::new(input).changed();
+        }
+        show_failure(&mut draft, failure, input);
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
@@ -122,10 +176,13 @@ fn refund(input: &Input) -> Option<Decision> {
     if own || !billing.surplus_collected.is_empty() {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
+    if waived.is_some() {
+        return draft.changed();
+    }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
     let ObservedRefund { amount, pending, currency } = refund.clone();
     if pending > 0 {
-        draft.status.refund = None;
+        owe_again(&mut draft, input.now);
         let message = format!(
             "Stripe has accepted the refund and not completed it: {}. The controller looks again every {} s",
             Money { amount: pending, currency: currency.unwrap_or_default() },
@@ -140,6 +197,7 @@ fn refund(input: &Input) -> Option<Decision> {
         ("Refunded", "The payment was refunded; collection is paused")
     };
     let known = draft.status.refund.as_ref().filter(|refund| refund.amount == amount).map(|refund| refund.at);
+    draft.status.refund_owed_since = None;
     draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now) });
     draft.condition(REFUNDED, ConditionStatus::True, reason, message);
     draft.changed()

@@ -7,10 +7,11 @@ use crate::api::status::Checkout;
 use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::concerns::dunning::{self, BY_ADMIN};
 use crate::lifecycle::concerns::plan_change;
+use crate::lifecycle::concerns::plan_obstacles::{PLAN_HAS_NO_PRICE, PLAN_NOT_FOUND, REGION_UNSUPPORTED};
 use crate::lifecycle::concerns::{payment_link, verification};
 use crate::lifecycle::observed_billing::{ObservedSession, ObservedSubscription, SessionState};
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{Decision, Effect, Failure, Input, ObservedBilling};
+use crate::lifecycle::{Decision, Effect, Failure, Input, ObservedBilling, Provider};
 
 pub fn decide(input: &Input) -> Decision {
     verification::send(input, await_payment(input))
@@ -22,7 +23,7 @@ fn await_payment(input: &Input) -> Decision {
     }
     let Some(plan) = input.plan else { return plan_missing(input) };
     if let Some(why) = input.policy.regions.unsupported(input.tenant.plan_in_force(), &plan.region) {
-        return stalled(input, "RegionUnsupported", &why);
+        return stalled(input, REGION_UNSUPPORTED, &why);
     }
     if !input.by_stripe() {
         return if input.tenant.spec.billing.approved { begin(input, None) } else { await_approval(input) };
@@ -233,8 +234,8 @@ fn plan_missing(input: &Input) -> Decision {
     let message = format!("No Plan is named {:?}. `kubectl get plans` lists the existing ones", input.tenant.spec.plan);
     let mut draft = begin_pending(input);
     draft.ask_again();
-    draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
-    draft.summary(Summary::Stalled, "PlanNotFound", &message);
+    draft.condition(PLAN_FOUND, ConditionStatus::False, PLAN_NOT_FOUND, &message);
+    draft.summary(Summary::Stalled, PLAN_NOT_FOUND, &message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
@@ -243,7 +244,7 @@ fn no_price(input: &Input) -> Decision {
         "Plan {} has no stripePriceId. Set it on the Plan, or create the Tenant with billing.mode: Manual",
         input.tenant.spec.plan
     );
-    stalled(input, "PlanHasNoPrice", &message)
+    stalled(input, PLAN_HAS_NO_PRICE, &message)
 }
 
 fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
@@ -291,13 +292,13 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));
     draft.status.provisioning = Some(input.fresh_run());
     // What was given back when the account was closed says nothing of this run.
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::Provisioning, EventType::Provision, by, message);
     draft.summary(
         Summary::Reconciling,
         "Provisioning",
-        "Creating the Pinecone namespace, the API key and the sample documents",
+        &format!("Creating the {} namespace, the API key and the sample documents", Provider::VectorStore),
     );
     draft.changed().unwrap_or(Decision::Wait(None))
 }

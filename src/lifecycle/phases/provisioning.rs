@@ -7,6 +7,7 @@ use crate::api::status::{PlanConfig, Provisioning};
 use crate::api::usage::Quota;
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 use crate::lifecycle::concerns::dunning::{self, Standing};
+use crate::lifecycle::concerns::plan_obstacles::PLAN_NOT_FOUND;
 use crate::lifecycle::concerns::{generations, notices, renewal, verification};
 use crate::lifecycle::policy::CARD_RETRY;
 use crate::lifecycle::status::{Draft, Summary};
@@ -72,7 +73,7 @@ pub fn begin_again(input: &Input, by: TriggeredBy, reason: &str) -> Decision {
     let mut draft = Draft::new(input);
     draft.status.provisioning = Some(input.fresh_run());
     // What this run charges is given back by itself if it fails; the condition keeps what was.
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     draft.enter(Phase::Provisioning, EventType::Provision, by, reason);
     verification::show(input, &mut draft);
     draft.summary(Summary::Reconciling, "Provisioning", reason);
@@ -180,7 +181,7 @@ fn show_parts(input: &Input, draft: &mut Draft, plan: &PlanSpec, sample_failure:
         documents_limit: plan.limits.documents,
     });
     draft.key_in_force();
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     // What an earlier run left behind is over.
     draft.forget(REFUNDED);
     if let Some(p) = &mut draft.status.provisioning {
@@ -312,8 +313,8 @@ fn plan_missing(input: &Input) -> Decision {
     let message =
         format!("Plan {:?} was deleted. Create it again to continue provisioning", input.tenant.plan_in_force());
     let mut draft = Draft::new(input);
-    draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
-    draft.summary(Summary::Stalled, "PlanNotFound", &message);
+    draft.condition(PLAN_FOUND, ConditionStatus::False, PLAN_NOT_FOUND, &message);
+    draft.summary(Summary::Stalled, PLAN_NOT_FOUND, &message);
     draft.changed().or_else(|| slow(input)).unwrap_or_else(|| {
         let unsent = notices::any_unsent(input, &[slow_alert(input)]);
         let alert_again = unsent.then_some(input.policy.notice_retry);

@@ -114,6 +114,7 @@ impl Mail {
             blame,
             retryable,
             retry_after: None,
+            tokens: None,
         };
         let unreachable = || {
             refused(Fault::Unreachable, Blame::Call, true, format!("the mail server did not take the {what} e-mail"))
@@ -156,6 +157,7 @@ impl Mail {
             blame: Blame::Call,
             retryable,
             retry_after: None,
+            tokens: None,
         };
         match self.transport.test_connection().await {
             Ok(true) => Ok(()),
@@ -177,6 +179,7 @@ impl Mail {
             blame: Blame::Call,
             retryable: false,
             retry_after: None,
+            tokens: None,
         };
         let to: Mailbox = to.parse().map_err(|e| bad(format!("{to} is not an e-mail address: {e}")))?;
         let message = Message::builder()
@@ -210,6 +213,7 @@ impl Mail {
             blame: Blame::Call,
             retryable: false,
             retry_after: None,
+            tokens: None,
         };
         let name = letter.template.name();
         let mail = self.templates.render(letter.template, &values).map_err(|e| bad(name, &e))?;

@@ -143,6 +143,7 @@ impl Pinecone {
                 blame: Blame::Outage,
                 retryable: true,
                 retry_after: Some(Duration::from_secs(1)),
+                tokens: None,
             });
         };
         Ok(self.ask_host().await?.url.clone())

@@ -40,7 +40,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
             Found::Foreign(other) => return Err(foreign(&other)),
-            Found::Nobody => self.create_customer(payer, format!("{id}-customer")).await?,
+            Found::NoCustomer => self.create_customer(payer, format!("{id}-customer")).await?,
             // Under its old key, Stripe would answer with the customer that is gone.
             Found::Deleted => {
                 let gone = payer.customer_id.unwrap_or_default();
@@ -116,7 +116,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
             Found::Foreign(other) => return Err(foreign(&other)),
-            Found::Nobody | Found::Deleted => return Ok(()),
+            Found::NoCustomer | Found::Deleted => return Ok(()),
         };
         let metadata: HashMap<_, _> = [(KEY_GENERATION.to_owned(), key_generation.to_string())].into();
         let request = UpdateCustomer::new(&*customer).email(payer.email).name(payer.company).metadata(metadata);

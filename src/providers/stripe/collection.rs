@@ -11,7 +11,8 @@ use stripe_billing::subscription::{
 };
 use stripe_client_core::StripeRequest;
 
-use super::objects::{Identified, List, Subscription};
+use super::invoice_lines::Lines;
+use super::objects::{Identified, Subscription};
 use super::{PAGE, ProviderError, Stripe};
 
 /// Metadata key of a draft whose collection the operator has stopped.
@@ -31,25 +32,13 @@ struct UnpaidInvoice {
     #[serde(default)]
     metadata: Option<Marks>,
     #[serde(default)]
-    lines: Option<List<Line>>,
+    lines: Lines,
 }
 
 #[derive(Deserialize)]
 struct Marks {
     #[serde(default)]
     collection_stopped: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    period: Option<Period>,
-}
-
-/// What a line is for. The invoice's own period is the one before:
-/// <https://docs.stripe.com/api/invoices/object#invoice_object-period_end>
-#[derive(Deserialize)]
-struct Period {
-    end: i64,
 }
 
 impl UnpaidInvoice {
@@ -61,8 +50,7 @@ impl UnpaidInvoice {
     /// start; and the customer was not served in a period before the present one.
     fn resumable(&self, period_end: Option<i64>) -> bool {
         let stopped = self.metadata.as_ref().is_some_and(|m| m.collection_stopped.as_deref() == Some("true"));
-        let ends =
-            self.lines.iter().flat_map(|lines| &lines.data).filter_map(|line| Some(line.period.as_ref()?.end)).max();
+        let ends = self.lines.spans().map(|period| period.end).max();
         !self.is_draft() || (stopped && ends >= period_end)
     }
 }
@@ -98,6 +86,10 @@ impl Stripe {
         let stopped = on && unpaid.iter().any(UnpaidInvoice::is_draft);
         let there: Option<Subscription> =
             if stopped { Some(self.read_as(RetrieveSubscription::new(subscription)).await?) } else { None };
+        // Only of a draft do the lines matter, and only where it is to be collected again.
+        for draft in unpaid.iter_mut().filter(|invoice| on && invoice.is_draft()) {
+            self.complete(&draft.id, &mut draft.lines).await?;
+        }
         let period_end = there.and_then(|s| s.items.plan()?.current_period_end);
         let differs =
             |invoice: &UnpaidInvoice| invoice.auto_advance != Some(on) && (!on || invoice.resumable(period_end));

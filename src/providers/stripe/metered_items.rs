@@ -8,6 +8,7 @@ use stripe_billing::invoice::ListInvoice;
 use stripe_billing::subscription::RetrieveSubscription;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
+use super::invoice_lines::Lines;
 use super::objects::{Identified, Item, List, Subscription};
 use super::{PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
@@ -76,35 +77,21 @@ impl UsageSubscription {
 /// The draft of a renewal, which counts usage until it is final.
 #[derive(Deserialize)]
 struct Draft {
+    id: String,
     #[serde(default)]
     billing_reason: Option<String>,
     #[serde(default)]
     automatically_finalizes_at: Option<i64>,
     #[serde(default)]
-    lines: Option<List<Line>>,
-}
-
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    period: Option<Span>,
-}
-
-#[derive(Deserialize)]
-struct Span {
-    start: i64,
-    end: i64,
+    lines: Lines,
 }
 
 impl Draft {
-    /// The time whose usage it still takes.
-    fn open(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+    /// Whether it still takes usage.
+    fn is_open(&self, now: Timestamp) -> bool {
         let renewal = self.billing_reason.as_deref() == Some("subscription_cycle");
         let final_at = self.automatically_finalizes_at.unwrap_or(0);
-        let lines = self.lines.iter().flat_map(|lines| &lines.data).filter_map(|line| line.period.as_ref());
-        let open = renewal && final_at - MARGIN > now.as_second();
-        let span = |span: &Span| (Timestamp::from_second(span.start), Timestamp::from_second(span.end));
-        lines.filter(move |_| open).map(span)
+        renewal && final_at - MARGIN > now.as_second()
     }
 }
 
@@ -122,7 +109,13 @@ impl Stripe {
     ) -> Result<Vec<(Timestamp, Timestamp)>, ProviderError> {
         let request = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Draft).limit(PAGE);
         let drafts: List<Draft> = self.read_as(request).await?;
-        Ok(drafts.data.iter().flat_map(|draft| draft.open(now)).collect())
+        let mut open = Vec::new();
+        for mut draft in drafts.data.into_iter().filter(|draft| draft.is_open(now)) {
+            self.complete(&draft.id, &mut draft.lines).await?;
+            let at = Timestamp::from_second;
+            open.extend(draft.lines.spans().map(|span| (at(span.start), at(span.end))));
+        }
+        Ok(open)
     }
 
     /// Moves a subscription to the flexible billing mode, if it is in the classic one.

@@ -7,8 +7,10 @@ mod bulk;
 mod checkout;
 mod collection;
 mod disputes;
+mod invoice_lines;
 mod invoices;
 mod keys;
+mod meter_errors;
 mod metered_items;
 mod meters;
 mod objects;
@@ -32,6 +34,7 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
 pub use checkout::Sale;
+pub use meter_errors::{MeterErrors, Told, is_meter_error};
 pub use metered_items::{MeteredItem, UsageSubscription};
 pub use meters::UsagePriceError;
 pub use probe::{EVENTS, Identity};
@@ -136,7 +139,9 @@ impl Stripe {
 
     /// Sends a request past the gate.
     async fn call<T: DeserializeOwned>(&self, request: &RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
-        let mut url = format!("{}/v1{}", self.config.url, request.path);
+        // Paths are of API v1, unless they say otherwise.
+        let version = if request.path.starts_with("/v2/") { "" } else { "/v1" };
+        let mut url = format!("{}{version}{}", self.config.url, request.path);
         if let Some(query) = &request.query {
             url.push('?');
             url.push_str(query);
@@ -200,7 +205,7 @@ impl Stripe {
                 &format!("a customer of tenant {}", payer.tenant_id),
                 "Write the customer's id into spec.billing.stripe.customerId",
             )),
-            None => Ok(Found::Nobody),
+            None => Ok(Found::NoCustomer),
         }
     }
 
@@ -209,7 +214,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
             // Stripe cancels the subscriptions of a customer that is deleted.
-            Found::Nobody | Found::Deleted => return Ok(ObservedBilling::default()),
+            Found::NoCustomer | Found::Deleted => return Ok(ObservedBilling::default()),
             Found::Foreign(id) => return Err(foreign(&id)),
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
@@ -281,7 +286,7 @@ impl Stripe {
 enum Found {
     Customer(Box<Customer>),
     /// There is none yet.
-    Nobody,
+    NoCustomer,
     /// There was one.
     Deleted,
     /// The spec names another tenant's customer.
@@ -302,6 +307,7 @@ fn foreign(id: &str) -> ProviderError {
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
+        tokens: None,
     }
 }
 
@@ -313,6 +319,7 @@ fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
+        tokens: None,
         ..error.clone()
     }
 }

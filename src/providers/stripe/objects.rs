@@ -181,8 +181,8 @@ impl Items {
     }
 }
 
-/// The item that bills the plan, among those that bill usage: Stripe promises no order. The plan's price is the one that
-/// is not metered; a second such price, which a person added in the dashboard, comes after it.
+/// The item that bills the plan, among those that bill usage: Stripe promises no order. The plan's price is the one
+/// that is not metered; a second such price, which a person added in the dashboard, comes after it.
 fn plan_item<T>(items: &[T], price: impl Fn(&T) -> &Price) -> Option<&T> {
     items.iter().find(|item| !price(item).is_metered()).or(items.first())
 }

@@ -17,7 +17,7 @@ impl Stripe {
     pub async fn portal(&self, payer: &Payer<'_>) -> Result<Option<String>, ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
-            Found::Nobody | Found::Deleted => return Ok(None),
+            Found::NoCustomer | Found::Deleted => return Ok(None),
             Found::Foreign(id) => return Err(foreign(&id)),
         };
         let back = format!("{}/account", self.config.frontend_url);

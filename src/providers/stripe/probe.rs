@@ -122,6 +122,7 @@ impl Stripe {
             blame: Blame::Admin,
             retryable: true,
             retry_after: None,
+            tokens: None,
         })?;
         let account = match self.call::<Account>(&RequestBuilder::new(StripeMethod::Get, "/account"), None).await {
             Ok(account) => account.id,

@@ -15,6 +15,7 @@ use stripe_core::customer::{DeleteCustomer, UpdateCustomer};
 use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
+use super::invoice_lines::Lines;
 use super::objects::{Identified, List, Subscription, observed_session};
 use super::{
     Found, KEY_GENERATION, PAGE, PROVIDER, Payer, ProviderError, Stripe, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE,
@@ -49,27 +50,12 @@ struct PaidInvoice {
     #[serde(default)]
     currency: String,
     #[serde(default)]
-    lines: Option<List<Line>>,
-}
-#[derive(Deserialize)]
-struct Line {
-    #[serde(default)]
-    amount: i64,
-    #[serde(default)]
-    period: Option<LinePeriod>,
-}
-#[derive(Deserialize)]
-struct LinePeriod {
-    end: i64,
+    lines: Lines,
 }
 
 impl PaidInvoice {
     fn ends(&self) -> impl Iterator<Item = i64> {
-        self.lines().filter_map(|line| line.period.as_ref()).map(|period| period.end)
-    }
-
-    fn lines(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().flat_map(|lines| &lines.data)
+        self.lines.spans().map(|period| period.end)
     }
 
     /// The part of the payment for the period that ends at that moment. Lines of earlier periods, such as the
@@ -78,7 +64,7 @@ impl PaidInvoice {
         if !self.ends().any(|there| there == end) {
             return 0;
         }
-        let earlier = self.lines().filter(|line| line.period.as_ref().is_some_and(|period| period.end < end));
+        let earlier = self.lines.iter().filter(|line| line.period.as_ref().is_some_and(|period| period.end < end));
         let earlier: i64 = earlier.map(|line| line.amount).sum();
         (self.amount_paid - earlier.max(0)).max(0)
     }
@@ -131,7 +117,16 @@ impl Made {
 const FAILED_REFUNDS: usize = 3;
 
 fn unsettled(reason: Fault, blame: Blame, message: String) -> ProviderError {
-    ProviderError { provider: PROVIDER, status: None, reason, message, blame, retryable: true, retry_after: None }
+    ProviderError {
+        provider: PROVIDER,
+        status: None,
+        reason,
+        message,
+        blame,
+        retryable: true,
+        retry_after: None,
+        tokens: None,
+    }
 }
 
 /// Stripe answers `charge_disputed` to a refund: <https://docs.stripe.com/error-codes>
@@ -230,7 +225,10 @@ impl Stripe {
     /// it.
     async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
         let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
-        let invoices: List<PaidInvoice> = self.read_as(paid).await?;
+        let mut invoices: List<PaidInvoice> = self.read_as(paid).await?;
+        for invoice in &mut invoices.data {
+            self.complete(&invoice.id, &mut invoice.lines).await?;
+        }
         // A trial's invoice of 0 counts as a period too, so what was paid before the trial is not refunded.
         let Some(end) = invoices.data.iter().flat_map(PaidInvoice::ends).max() else { return Ok(Vec::new()) };
         let mut all = Vec::new();
@@ -368,7 +366,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
             Found::Foreign(_) => return Ok(Holdings { kept_customers: 1, ..Holdings::default() }),
-            Found::Nobody | Found::Deleted => return Ok(Holdings::default()),
+            Found::NoCustomer | Found::Deleted => return Ok(Holdings::default()),
         };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;
         let living = subscriptions.iter().filter(|s| !s.is_over()).count();

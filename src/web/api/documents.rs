@@ -13,12 +13,12 @@ use utoipa::IntoParams;
 use super::file::{File, FileForm, clean_title, file};
 use super::idempotency::{IdempotencyKey, Key};
 use super::keys::Admitted;
+use super::removal::{self, Removal};
+use super::shelf::Shelf;
 use crate::api::Timestamp;
-use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::models::estimate;
-use crate::providers::vector_store::VectorStore;
-use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
+use crate::rag::{self, Document, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::metering::{Counting, KeyedRequest, NewDocument};
 use crate::web::serving::deadline::Deadline;
@@ -160,25 +160,6 @@ impl From<ExtractError> for Problem {
     }
 }
 
-/// Where a tenant's documents are, and what they are stored with.
-struct Shelf<'a> {
-    app: &'a App,
-    tenant: &'a Served,
-    index: &'a dyn VectorStore,
-    models: Models,
-}
-
-impl<'a> Shelf<'a> {
-    async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
-        Ok(Self { app, tenant, index: app.index(tenant).await?, models: tenant.models() })
-    }
-
-    fn documents(&self) -> Documents<'_> {
-        let Self { app, tenant, index, models } = self;
-        Documents { index: *index, embedder: &*app.embedder, namespace: &tenant.data, models }
-    }
-}
-
 /// Reads the text of a file. One file of a tenant at a time: one that takes long keeps no other tenant's from being
 /// read.
 async fn extract(app: &App, tenant: &Served, file: &File, deadline: Deadline) -> Result<Extract, Problem> {
@@ -217,6 +198,9 @@ async fn store(
         return Ok(Stored { document: document.clone(), counted: None });
     }
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
+    if replace.is_some() {
+        removal::allowed(app, tenant)?;
+    }
     // The file of one that was begun before has been counted.
     let counts = there.is_none().then_some(size(&file.bytes));
     app.metering.has_room(tenant, counts, app.now()).await?;
@@ -255,7 +239,7 @@ async fn store(
     drop(turn);
     if let Some(old) = replace.filter(|old| *old != document.id) {
         // In its turn: a deletion of the same document at the same time must not count it twice.
-        remove(app, tenant, old).await?;
+        removal::remove(app, tenant, old, Removal::Replaced).await?;
     }
     app.metrics.documents.inc();
     Ok(Stored { document, counted: Some(counted) })
@@ -304,34 +288,6 @@ pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Pro
 async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
-}
-
-/// Deletes a document. Returns false if there is none. It runs to its end even if the client hangs up: otherwise the
-/// ledger could go on counting a document that is deleted.
-pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let (owned, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
-    let removed = async move {
-        let removed = Party::scope(&tenant.uid, async {
-            // Of two deletions of the same document, the second one finds none, and counts nothing.
-            let _turn = owned.storing.take(&format!("{}/{id}", tenant.uid)).await;
-            remove_one(&owned, &tenant, &id).await
-        });
-        removed.await
-    };
-    app.metering.to_its_end(removed).await.map_err(|e| Problem::internal("a deletion", &e))?
-}
-
-async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let shelf = Shelf::of(app, tenant).await?;
-    let documents = shelf.documents();
-    let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
-    // Web first makes sure that it can report the deletion to the ledger. If it deleted the document without that, the
-    // ledger would go on counting it against the plan.
-    app.metering.can_forget(tenant, app.now()).await?;
-    documents.delete(&document).await?;
-    let elsewhere = app.delete_elsewhere(tenant, &document).await;
-    app.metering.forget(tenant, &document, app.now()).await?;
-    elsewhere.map(|()| true)
 }
 
 fn no_document() -> Problem {
@@ -388,5 +344,9 @@ pub async fn delete_document(
     Path(id): Path<String>,
     Admitted(tenant): Admitted,
 ) -> Result<StatusCode, Problem> {
-    if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
+    if removal::remove(&app, &tenant, &id, Removal::Asked).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_document())
+    }
 }

@@ -21,6 +21,7 @@ use crate::ledger::wire::KeptAnswer;
 use crate::web::App;
 use crate::web::metering::{Attempt, Begun, KeyedRequest};
 use crate::web::serving::problem::{Code, Problem};
+use crate::web::serving::shares::Shares;
 
 /// The header with the key.
 pub const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -38,7 +39,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 
 /// Requests with a key that are served to their end where their clients hang up, at the same time. Beyond them, one
 /// whose client hangs up ends, and its key is free.
-pub const FINISHING: usize = 256;
+const FINISHING: usize = 256;
+/// Those of one tenant.
+const FINISHING_OWN: usize = 32;
+
+/// Places of requests with a key that are served to their end, by the tenants' ids. None waits for a place.
+#[derive(Debug)]
+pub struct KeyedPlaces(Shares<String>);
+
+impl Default for KeyedPlaces {
+    fn default() -> Self {
+        Self(Shares::new(FINISHING, FINISHING_OWN, 0, Duration::ZERO))
+    }
+}
 
 /// A key that a client has chosen.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,8 +156,9 @@ impl App {
             Begun::OtherRequest => return Err(reused()),
             Begun::Answered(answer) => return replayed(&answer),
         };
+        let place = self.keyed.0.try_take(attempt.tenant().to_owned());
         let served = served(attempt, work);
-        let Ok(place) = self.keyed.clone().try_acquire_owned() else { return served.await };
+        let Some(place) = place else { return served.await };
         let to_its_end = async move {
             let served = served.await;
             drop(place);
@@ -233,6 +247,20 @@ mod tests {
         let problem = invalid("is there more than once");
         assert_eq!((problem.status(), problem.code()), (StatusCode::BAD_REQUEST, "invalid"));
         assert!(problem.detail().contains(NAME), "{}", problem.detail());
+    }
+
+    #[test]
+    fn one_tenant_leaves_places_for_others() {
+        let places = KeyedPlaces::default();
+        let take = |tenant: &str| places.0.try_take(tenant.to_owned());
+        let mut held: Vec<_> = (0..1000).map_while(|_| take("flood")).collect();
+        assert_eq!(held.len(), FINISHING_OWN);
+        assert!(take("other").is_some());
+        held.pop();
+        assert!(take("flood").is_some(), "a place that was given back");
+        held.extend((0..1000).map_while(|number| take(&number.to_string())));
+        assert_eq!(held.len(), FINISHING);
+        assert!(take("late").is_none());
     }
 
     #[test]

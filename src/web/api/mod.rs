@@ -8,4 +8,6 @@ pub mod keys;
 pub mod moves;
 pub mod openapi;
 pub mod query;
+pub mod removal;
+mod shelf;
 pub mod usage;

@@ -114,9 +114,8 @@ pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Ans
 async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<Answered, Problem> {
     let mut asked = Asking::begin(app, tenant, text).await?;
     let answered = asked.answer().await;
-    let basis = answered.as_ref().ok().map(|(_, basis)| *basis);
     let standing = asked.question.standing();
-    settle(app, asked.question, basis).await;
+    settle(app, asked.question, answered.as_ref().map(|(_, basis)| *basis)).await;
     let (answer, basis) = answered?;
     Ok(Answered { answer, basis, standing })
 }
@@ -142,10 +141,10 @@ async fn open_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result
     match asked.stream().await {
         Ok(chunks) => {
             let (app, tenant) = (app.clone(), tenant.clone());
-            Ok(Open { app, tenant, question: Some(asked.question), basis: None, chunks })
+            Ok(Open { app, tenant, question: Some(asked.question), basis: Basis::Nothing, chunks })
         }
         Err(error) => {
-            settle(app, asked.question, None).await;
+            settle(app, asked.question, Err(&error)).await;
             Err(error.into())
         }
     }
@@ -164,46 +163,36 @@ struct Open {
     tenant: Arc<Served>,
     /// None once the question has ended. A client that hangs up leaves it, and is charged for what was asked so far.
     question: Option<Question>,
-    basis: Option<Basis>,
+    /// What the answer rests on, from its first piece on.
+    basis: Basis,
     chunks: Chunks,
 }
 
 impl Open {
     async fn event(&mut self, chunk: Result<Chunk, ProviderError>) -> Event {
         match &chunk {
-            Ok(Chunk::Sources(sources)) => self.basis = Some(Basis::of(sources)),
-            Ok(Chunk::Text(text)) if self.basis != Some(Basis::Nothing) => {
+            Ok(Chunk::Sources(sources)) => self.basis = Basis::of(sources),
+            Ok(Chunk::Text(text)) if self.basis != Basis::Nothing => {
                 self.question.iter_mut().for_each(|question| question.wrote(text.len()));
             }
             Ok(Chunk::Text(_)) => {}
             Ok(Chunk::Done(end)) => {
                 self.question.iter_mut().for_each(|question| question.answered(end.tokens));
-                self.end(self.basis).await;
+                self.end(Ok(self.basis)).await;
             }
-            // The sources have left, and the model is paid for.
-            Err(error) if error.reason == Fault::EmptyAnswer && !matches!(self.basis, None | Some(Basis::Nothing)) => {
-                self.empty().await;
-            }
-            Err(_) => self.end(None).await,
+            Err(error) => self.end(Err(error)).await,
         }
         event(chunk)
     }
 
-    /// Counts a question whose sources left without an answer, because the model wrote none.
-    async fn empty(&mut self) {
-        let Some(question) = self.question.take() else { return };
-        settle(&self.app, question, self.basis).await;
-        self.app.asked_in_vain(&self.tenant, BROKEN_OFF);
-    }
-
     /// Counts the question before its last event leaves.
-    async fn end(&mut self, basis: Option<Basis>) {
+    async fn end(&mut self, outcome: Result<Basis, &ProviderError>) {
         let Some(question) = self.question.take() else { return };
-        settle(&self.app, question, basis).await;
-        match basis {
-            None => self.app.asked_in_vain(&self.tenant, BROKEN_OFF),
-            Some(Basis::Nothing) => self.app.asked_in_vain(&self.tenant, NOTHING_FOUND),
-            Some(basis) => {
+        settle(&self.app, question, outcome).await;
+        match outcome {
+            Err(_) => self.app.asked_in_vain(&self.tenant, BROKEN_OFF),
+            Ok(Basis::Nothing) => self.app.asked_in_vain(&self.tenant, NOTHING_FOUND),
+            Ok(basis) => {
                 let (app, tenant) = (self.app.clone(), self.tenant.clone());
                 tokio::spawn(async move { app.asked(&tenant, basis).await });
             }
@@ -272,16 +261,28 @@ async fn find<'a>(asked: Asked<'a>, question: &mut Question) -> Result<Found<'a>
     Ok(found)
 }
 
-/// Counts a question, against the plan only if its answer rests on something. None when it failed.
-async fn settle(app: &App, mut question: Question, basis: Option<Basis>) {
-    let kind = match basis {
-        Some(Basis::Samples | Basis::OwnDocuments) => "answered",
-        Some(Basis::Nothing) => "nothing_found",
-        None => "failed",
+/// Counts a question, against the plan only if its answer rests on something, or is empty: the model is paid for it.
+async fn settle(app: &App, mut question: Question, outcome: Result<Basis, &ProviderError>) {
+    let kind = match outcome {
+        Ok(Basis::Samples | Basis::OwnDocuments) => "answered",
+        Ok(Basis::Nothing) => {
+            question.in_vain();
+            "nothing_found"
+        }
+        Err(ProviderError { tokens: Some(tokens), .. }) => {
+            question.answered(*tokens);
+            "answered"
+        }
+        // The customer's own words were refused, such as by a content filter.
+        Err(error) if error.reason == Fault::Refused => {
+            question.in_vain();
+            "failed"
+        }
+        Err(_) => {
+            question.failed();
+            "failed"
+        }
     };
-    if !matches!(basis, Some(Basis::Samples | Basis::OwnDocuments)) {
-        question.in_vain();
-    }
     question.end().await;
     app.metrics.queries.get_or_create(&kind.into()).inc();
 }

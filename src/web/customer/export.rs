@@ -37,8 +37,8 @@ const PURPOSE: &str = "export";
 #[derive(Serialize, ToSchema)]
 pub struct ExportAnswer {
     /// `none`, `waiting`, `running`, `ready`, `failed` or `expired`.
-    #[schema(example = "ready")]
-    pub state: &'static str,
+    #[schema(value_type = String, example = "ready")]
+    state: ExportAnswerState,
     /// When it began.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     started_at: Option<Timestamp>,
@@ -73,9 +73,9 @@ pub async fn ask(
     State(app): State<Arc<App>>,
     SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<ExportAnswer>), Problem> {
-    let (tenant, new) = app.ask_export(&tenant).await?;
+    let (tenant, new) = ask_export(&app, &tenant).await?;
     let status = if new { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok((status, Json(app.export_of(&tenant))))
+    Ok((status, Json(export_of(&app, &tenant))))
 }
 
 /// How far the export is that was asked for last, and where it can be downloaded.
@@ -85,7 +85,7 @@ pub async fn ask(
     responses((status = 200, body = ExportAnswer))
 )]
 pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<ExportAnswer> {
-    Json(app.export_of(&tenant))
+    Json(export_of(&app, &tenant))
 }
 
 /// Downloads an export as a tar file.
@@ -102,7 +102,7 @@ pub async fn download(
 ) -> Result<Response, Problem> {
     let pass = app.open_pass(PURPOSE, &link).ok_or_else(over)?;
     let tenant = app.visited(&pass).await?.ok_or_else(over)?;
-    app.send_export(&tenant, &end).await
+    send_export(&app, &tenant, &end).await
 }
 
 fn over() -> Problem {
@@ -117,83 +117,81 @@ impl From<ExportError> for Problem {
     }
 }
 
-impl App {
-    /// Whether there is a storage for the tenant's exports.
-    fn has_export_storage(&self, tenant: &Tenant) -> bool {
-        self.exports.of(tenant.region()).is_some()
-    }
+/// Whether there is a storage for the tenant's exports.
+fn has_export_storage(app: &App, tenant: &Tenant) -> bool {
+    app.exports.of(tenant.region()).is_some()
+}
 
-    /// Whether the tenant's customer can be offered an export.
-    pub fn offers_export(&self, tenant: &Tenant) -> bool {
-        self.has_export_storage(tenant) && exportable(tenant)
-    }
+/// Whether the tenant's customer can be offered an export.
+pub fn offers_export(app: &App, tenant: &Tenant) -> bool {
+    has_export_storage(app, tenant) && exportable(tenant)
+}
 
-    /// Asks for an export, unless there is one already. True for a new one.
-    pub async fn ask_export(&self, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
-        if !self.has_export_storage(tenant) {
-            let detail = "You cannot make an export here. Please write to us.";
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, detail));
+/// Asks for an export, unless there is one already. True for a new one.
+pub async fn ask_export(app: &App, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
+    if !has_export_storage(app, tenant) {
+        let detail = "You cannot make an export here. Please write to us.";
+        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, detail));
+    }
+    if !exportable(tenant) {
+        let detail = "There is nothing to export: the account was not set up yet, or its data is erased.";
+        return Err(Problem::new(StatusCode::CONFLICT, Code::NothingToExport, detail));
+    }
+    let Some(changed) = app.change_tenant(tenant, |tenant| Ok(wanted(tenant, app.now()))).await? else {
+        return Ok((tenant.clone(), false));
+    };
+    tracing::info!(target: "audit", event = "export_asked", tenant = tenant.name_any());
+    Ok((changed, true))
+}
+
+/// How far it is.
+pub fn export_of(app: &App, tenant: &Tenant) -> ExportAnswer {
+    let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
+    let state = state(tenant, app.now());
+    let ready = state == ExportAnswerState::Ready && !app.exports.is_empty();
+    let link = || {
+        let pass = app.pass(PURPOSE, tenant, LINK_LIFE);
+        format!("{}/exports/{pass}", app.config.frontend_url.trim_end_matches('/'))
+    };
+    ExportAnswer {
+        state,
+        started_at: export.map(|export| export.started_at),
+        finished_at: export.and_then(|export| export.finished_at),
+        expires_at: export.and_then(|export| export.expires_at),
+        files: export.map_or(0, |export| export.files),
+        bytes: export.map_or(0, |export| export.bytes),
+        download_url: ready.then(link),
+    }
+}
+
+/// The complete export as a tar file.
+pub async fn send_export(app: &App, tenant: &Tenant, end: &End) -> Result<Response, Problem> {
+    let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
+    let export = export.filter(|_| state(tenant, app.now()) == ExportAnswerState::Ready).ok_or_else(over)?;
+    let store = export.path.as_deref().and_then(|folder| app.exports.holding(folder)).ok_or_else(over)?;
+    // One a tenant: a customer who reads slowly does not keep others from their downloads.
+    let own = app.downloading.try_take(&tenant.uid().unwrap_or_default());
+    let (Some(own), Ok(place)) = (own, app.downloads.clone().try_acquire_owned()) else {
+        return Err(Problem::too_many(Duration::from_secs(30)));
+    };
+    let archive = Archive::open(store, tenant.tenant_id(), &export.request).await?.ok_or_else(over)?;
+    tracing::info!(target: "audit", event = "export_downloaded", tenant = tenant.name_any());
+    let headers = [
+        (header::CONTENT_TYPE, "application/x-tar".to_owned()),
+        (header::CONTENT_LENGTH, archive.bytes().to_string()),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"export-{}.tar\"", export.request)),
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+    ];
+    // The stream ends between two pieces. A client that does not read the last one is hung up on by its connection.
+    let at = tokio::time::Instant::now() + DOWNLOAD_LIMIT;
+    let ending = end.at(at);
+    let pieces = archive.stream().take_until(Box::pin(tokio::time::sleep_until(at))).inspect(move |piece| {
+        let _held = (&own, &place, &ending);
+        if let Err(error) = piece {
+            tracing::error!(%error, "a download broke off");
         }
-        if !exportable(tenant) {
-            let detail = "There is nothing to export: the account was not set up yet, or its data is erased.";
-            return Err(Problem::new(StatusCode::CONFLICT, Code::NothingToExport, detail));
-        }
-        let Some(changed) = self.change_tenant(tenant, |tenant| Ok(wanted(tenant, self.now()))).await? else {
-            return Ok((tenant.clone(), false));
-        };
-        tracing::info!(target: "audit", event = "export_asked", tenant = tenant.name_any());
-        Ok((changed, true))
-    }
-
-    /// How far it is.
-    pub fn export_of(&self, tenant: &Tenant) -> ExportAnswer {
-        let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-        let state = state(tenant, self.now());
-        let ready = state == "ready" && !self.exports.is_empty();
-        let link = || {
-            let pass = self.pass(PURPOSE, tenant, LINK_LIFE);
-            format!("{}/exports/{pass}", self.config.frontend_url.trim_end_matches('/'))
-        };
-        ExportAnswer {
-            state,
-            started_at: export.map(|export| export.started_at),
-            finished_at: export.and_then(|export| export.finished_at),
-            expires_at: export.and_then(|export| export.expires_at),
-            files: export.map_or(0, |export| export.files),
-            bytes: export.map_or(0, |export| export.bytes),
-            download_url: ready.then(link),
-        }
-    }
-
-    /// The complete export as a tar file.
-    pub async fn send_export(&self, tenant: &Tenant, end: &End) -> Result<Response, Problem> {
-        let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-        let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
-        let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
-        // One a tenant: a customer who reads slowly does not keep others from their downloads.
-        let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
-        let (Some(own), Ok(place)) = (own, self.downloads.clone().try_acquire_owned()) else {
-            return Err(Problem::too_many(Duration::from_secs(30)));
-        };
-        let archive = Archive::open(store, tenant.tenant_id(), &export.request).await?.ok_or_else(over)?;
-        tracing::info!(target: "audit", event = "export_downloaded", tenant = tenant.name_any());
-        let headers = [
-            (header::CONTENT_TYPE, "application/x-tar".to_owned()),
-            (header::CONTENT_LENGTH, archive.bytes().to_string()),
-            (header::CONTENT_DISPOSITION, format!("attachment; filename=\"export-{}.tar\"", export.request)),
-            (header::CACHE_CONTROL, "no-store".to_owned()),
-        ];
-        // The stream ends between two pieces. A client that does not read the last one is hung up on by its connection.
-        let at = tokio::time::Instant::now() + DOWNLOAD_LIMIT;
-        let ending = end.at(at);
-        let pieces = archive.stream().take_until(Box::pin(tokio::time::sleep_until(at))).inspect(move |piece| {
-            let _held = (&own, &place, &ending);
-            if let Err(error) = piece {
-                tracing::error!(%error, "a download broke off");
-            }
-        });
-        Ok((headers, Body::from_stream(pieces)).into_response())
-    }
+    });
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// Whether there is anything to export.
@@ -202,16 +200,29 @@ fn exportable(tenant: &Tenant) -> bool {
     status.provisioned_at.is_some() && status.erasure.is_none() && status.phase != Some(Phase::Deleted)
 }
 
-/// One word for how far it is.
-fn state(tenant: &Tenant, now: Timestamp) -> &'static str {
+/// How far an export is, as the customer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum ExportAnswerState {
+    None,
+    Waiting,
+    Running,
+    Ready,
+    Failed,
+    Expired,
+}
+
+fn state(tenant: &Tenant, now: Timestamp) -> ExportAnswerState {
     let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-    let Some(asked) = &tenant.spec.export_request else { return "none" };
-    let Some(export) = export.filter(|export| &*export.request == asked) else { return "waiting" };
+    let Some(asked) = &tenant.spec.export_request else { return ExportAnswerState::None };
+    let Some(export) = export.filter(|export| &*export.request == asked) else { return ExportAnswerState::Waiting };
     match export.state {
-        ExportState::Running => "running",
-        ExportState::Failed => "failed",
-        ExportState::Ready if exportable(tenant) && export.expires_at.is_some_and(|at| now < at) => "ready",
-        ExportState::Ready | ExportState::Expired => "expired",
+        ExportState::Running => ExportAnswerState::Running,
+        ExportState::Failed => ExportAnswerState::Failed,
+        ExportState::Ready if exportable(tenant) && export.expires_at.is_some_and(|at| now < at) => {
+            ExportAnswerState::Ready
+        }
+        ExportState::Ready | ExportState::Expired => ExportAnswerState::Expired,
     }
 }
 
@@ -220,9 +231,9 @@ fn wanted(tenant: &Tenant, now: Timestamp) -> Option<Value> {
     let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
     let recent = |export: &Export| now.since(export.finished_at.unwrap_or(export.started_at)) < SPACING;
     let enough = match state(tenant, now) {
-        "waiting" | "running" => true,
-        "ready" => export.is_some_and(recent),
-        _ => false,
+        ExportAnswerState::Waiting | ExportAnswerState::Running => true,
+        ExportAnswerState::Ready => export.is_some_and(recent),
+        ExportAnswerState::None | ExportAnswerState::Failed | ExportAnswerState::Expired => false,
     };
     (!enough).then(|| json!({"spec": {"exportRequest": format!("{CUSTOMER_REQUEST}{}", now.as_second())}}))
 }
@@ -271,12 +282,12 @@ mod tests {
 
     #[test]
     fn a_download_ends_with_its_time_and_with_the_data() {
-        assert_eq!(state(&tenant(Some((ExportState::Ready, 60_000))), NOW), "ready");
-        assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), "expired");
+        assert_eq!(state(&tenant(Some((ExportState::Ready, 60_000))), NOW), ExportAnswerState::Ready);
+        assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), ExportAnswerState::Expired);
         let mut erased = tenant(Some((ExportState::Ready, 60_000)));
         let status = erased.status.as_mut().expect("a status");
         status.erasure = Some(crate::api::status::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
-        assert_eq!(state(&erased, NOW), "expired");
+        assert_eq!(state(&erased, NOW), ExportAnswerState::Expired);
         assert!(!exportable(&erased));
     }
 }

@@ -82,7 +82,7 @@ pub async fn delete(
     State(app): State<Arc<App>>,
     Then(Json(leave), SignupToken(tenant)): Then<Json<Leave>, SignupToken>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
-    let (left, generation) = app.leave(&tenant, &leave, None).await?;
+    let (left, generation) = close_account(&app, &tenant, &leave, None).await?;
     let token = generation.map(|generation| app.token_of(&left, generation));
     Ok((StatusCode::ACCEPTED, Json(Left::of(&left, token))))
 }
@@ -98,7 +98,7 @@ pub async fn reactivate(
     State(app): State<Arc<App>>,
     SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
-    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant, None).await?, None))))
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&come_back(&app, &tenant, None).await?, None))))
 }
 
 fn erased() -> Problem {
@@ -146,71 +146,69 @@ fn is_same_customer(before: &Tenant, later: &Tenant) -> bool {
     ended(before) == ended(later) && before.spec.admin_email == later.spec.admin_email
 }
 
-impl App {
-    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
-    /// Nor does a form of a page that showed another end of the account than the object that is written: see [`seen`].
-    ///
-    /// The generation of a new pass, where the bearer of the pass that opened `tenant` may have one: this call closed
-    /// the account, and nothing but that has ended the pass. A pass from before a new password must not be exchanged
-    /// for one from after it, and no pass on a closed account for another one again and again. The new pass begins with
-    /// the end of the account and not now: a new password that web's watch has not shown yet ends it too.
-    pub async fn leave(
-        &self,
-        tenant: &Tenant,
-        leave: &Leave,
-        shown: Option<&str>,
-    ) -> Result<(Tenant, Option<Generation>), Problem> {
-        check(leave)?;
-        let wanted = |t: &Tenant| Ok(closed(t, self.now()).filter(|_| is_shown(t, shown)));
-        let closes = self.change_tenant(tenant, wanted).await?.is_some();
-        if closes {
-            let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
-                .into_iter()
-                .filter(|(_, text)| !text.is_empty())
-                .map(|(key, text)| (key.to_owned(), text.clone().into()))
-                .collect();
-            self.happened(&Event::of(tenant, "account-closed", metadata));
-            tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
-        }
-        let left = self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await?;
-        let generation = Self::generation_of(&left).filter(|_| closes && is_same_customer(tenant, &left));
-        Ok((left, generation))
+/// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
+/// Nor does a form of a page that showed another end of the account than the object that is written: see [`seen`].
+///
+/// The generation of a new pass, where the bearer of the pass that opened `tenant` may have one: this call closed
+/// the account, and nothing but that has ended the pass. A pass from before a new password must not be exchanged
+/// for one from after it, and no pass on a closed account for another one again and again. The new pass begins with
+/// the end of the account and not now: a new password that web's watch has not shown yet ends it too.
+pub async fn close_account(
+    app: &App,
+    tenant: &Tenant,
+    leave: &Leave,
+    shown: Option<&str>,
+) -> Result<(Tenant, Option<Generation>), Problem> {
+    check(leave)?;
+    let wanted = |t: &Tenant| Ok(closed(t, app.now()).filter(|_| is_shown(t, shown)));
+    let closes = app.change_tenant(tenant, wanted).await?.is_some();
+    if closes {
+        let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
+            .into_iter()
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), text.clone().into()))
+            .collect();
+        app.happened(&Event::of(tenant, "account-closed", metadata, app.now()));
+        tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
     }
+    let left = settled(app, tenant, |phase| phase == Some(Phase::Deleting)).await?;
+    let generation = App::generation_of(&left).filter(|_| closes && is_same_customer(tenant, &left));
+    Ok((left, generation))
+}
 
-    /// Takes it back. A form of a page that showed another end of the account changes nothing.
-    pub async fn come_back(&self, tenant: &Tenant, shown: Option<&str>) -> Result<Tenant, Problem> {
-        let wanted = |t: &Tenant| {
-            if !is_shown(t, shown) {
-                return Ok(None);
-            }
-            let status = t.status.clone().unwrap_or_default();
-            if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
-                return Err(erased());
-            }
-            // An admin's suspension, in `spec.suspension`, stays.
-            let wish = Wish::of_customer(Desired::Active, self.now());
-            let back = json!({"spec": {"desired": Desired::Active, "wish": wish.patch()}});
-            Ok((t.spec.desired == Desired::Deleted).then_some(back))
-        };
-        if self.change_tenant(tenant, wanted).await?.is_some() {
-            self.happened(&Event::of(tenant, "account-reactivated", Map::new()));
-            tracing::info!(target: "audit", event = "account_reactivated", tenant = tenant.name_any());
+/// Takes it back. A form of a page that showed another end of the account changes nothing.
+pub async fn come_back(app: &App, tenant: &Tenant, shown: Option<&str>) -> Result<Tenant, Problem> {
+    let wanted = |t: &Tenant| {
+        if !is_shown(t, shown) {
+            return Ok(None);
         }
-        self.settled(tenant, |phase| phase != Some(Phase::Deleting)).await
+        let status = t.status.clone().unwrap_or_default();
+        if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
+            return Err(erased());
+        }
+        // An admin's suspension, in `spec.suspension`, stays.
+        let wish = Wish::of_customer(Desired::Active, app.now());
+        let back = json!({"spec": {"desired": Desired::Active, "wish": wish.patch()}});
+        Ok((t.spec.desired == Desired::Deleted).then_some(back))
+    };
+    if app.change_tenant(tenant, wanted).await?.is_some() {
+        app.happened(&Event::of(tenant, "account-reactivated", Map::new(), app.now()));
+        tracing::info!(target: "audit", event = "account_reactivated", tenant = tenant.name_any());
     }
+    settled(app, tenant, |phase| phase != Some(Phase::Deleting)).await
+}
 
-    /// The tenant once it is in such a phase, or as it is after a while.
-    async fn settled(&self, tenant: &Tenant, there: impl Fn(Option<Phase>) -> bool) -> Result<Tenant, Problem> {
-        let name = tenant.name_any();
-        let uid = tenant.uid();
-        let shows = |t: &Tenant| {
-            let phase = t.status.as_ref().and_then(|s| s.phase);
-            (t.uid() == uid && there(phase)).then(|| t.clone())
-        };
-        match self.wait_until(tenant, shows).await {
-            Some(tenant) => Ok(tenant),
-            None => self.tenants().get_opt(&name).await?.filter(|t| t.uid() == uid).ok_or_else(Problem::not_found),
-        }
+/// The tenant once it is in such a phase, or as it is after a while.
+async fn settled(app: &App, tenant: &Tenant, there: impl Fn(Option<Phase>) -> bool) -> Result<Tenant, Problem> {
+    let name = tenant.name_any();
+    let uid = tenant.uid();
+    let shows = |t: &Tenant| {
+        let phase = t.status.as_ref().and_then(|s| s.phase);
+        (t.uid() == uid && there(phase)).then(|| t.clone())
+    };
+    match app.wait_until(tenant, shows).await {
+        Some(tenant) => Ok(tenant),
+        None => app.tenants().get_opt(&name).await?.filter(|t| t.uid() == uid).ok_or_else(Problem::not_found),
     }
 }
 

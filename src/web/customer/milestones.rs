@@ -24,7 +24,7 @@ pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     match app.change_tenant(tenant, noted).await {
         Ok(Some(_)) => {
             tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any());
-            app.happened(&Event::milestone(tenant, milestone));
+            app.happened(&Event::milestone(tenant, milestone, app.now()));
         }
         Ok(None) => {}
         Err(problem) => tracing::warn!(problem = problem.detail(), milestone, "a milestone was not noted"),
@@ -44,21 +44,21 @@ impl App {
 
     /// A customer tries something beside the steps of the setup.
     pub fn tries(&self, tenant: &Tenant, step: &str) {
-        self.happened(&Event::attempt(tenant, step));
+        self.happened(&Event::attempt(tenant, step, self.now()));
     }
 
     /// A customer asks a question: an attempt at its step, until they have reached it. Once they are past it, a
     /// customer's daily questions are no news.
     pub fn asks(&self, served: &Served) {
         if !served.has_reached(step(served)) {
-            self.happened(&Event::attempt(served, step(served)));
+            self.happened(&Event::attempt(served, step(served), self.now()));
         }
     }
 
     /// A question came to nothing, for this reason.
     pub fn asked_in_vain(&self, served: &Served, reason: &str) {
         if !served.has_reached(step(served)) {
-            self.happened(&Event::failure(served, step(served), reason));
+            self.happened(&Event::failure(served, step(served), reason, self.now()));
         }
     }
 
@@ -87,14 +87,14 @@ impl App {
     /// A customer sends a document: an attempt, until the first one is stored.
     pub fn stores(&self, served: &Served) {
         if !served.has_reached("first-document") {
-            self.happened(&Event::attempt(served, "first-document"));
+            self.happened(&Event::attempt(served, "first-document", self.now()));
         }
     }
 
     /// A document was not stored, for this reason.
     pub fn stored_in_vain(&self, served: &Served, reason: &str) {
         if !served.has_reached("first-document") {
-            self.happened(&Event::failure(served, "first-document", reason));
+            self.happened(&Event::failure(served, "first-document", reason, self.now()));
         }
     }
 

@@ -37,7 +37,7 @@ pub async fn make(
     State(app): State<Arc<App>>,
     SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<PaymentLink>), Problem> {
-    let checkout_url = app.payment_link(&tenant).await?;
+    let checkout_url = ask(&app, &tenant).await?;
     let status = if checkout_url.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(PaymentLink { checkout_url })))
 }
@@ -55,14 +55,12 @@ fn asked(tenant: &Tenant) -> Result<Option<Value>, Problem> {
     Ok((!again).then(|| json!({"metadata": {"annotations": {PAYMENT_LINK_ANNOTATION: next}}})))
 }
 
-impl App {
-    /// Asks for a payment link where there is none, and waits a little for it.
-    pub async fn payment_link(&self, tenant: &Tenant) -> Result<Option<String>, Problem> {
-        if self.change_tenant(tenant, asked).await?.is_some() {
-            tracing::info!(target: "audit", event = "payment_link_asked", tenant = tenant.name_any());
-        }
-        Ok(self.wait_until(tenant, |t| Some(t.status.as_ref()?.checkout.as_ref()?.url.clone())).await)
+/// Asks for a payment link where there is none, and waits a little for it.
+pub async fn ask(app: &App, tenant: &Tenant) -> Result<Option<String>, Problem> {
+    if app.change_tenant(tenant, asked).await?.is_some() {
+        tracing::info!(target: "audit", event = "payment_link_asked", tenant = tenant.name_any());
     }
+    Ok(app.wait_until(tenant, |t| Some(t.status.as_ref()?.checkout.as_ref()?.url.clone())).await)
 }
 
 #[cfg(test)]

@@ -38,6 +38,16 @@ pub struct PlanRequest {
     from: Option<String>,
 }
 
+/// Where a change stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum PlanAnswerState {
+    Applied,
+    Scheduled,
+    Running,
+    Unconfirmed,
+}
+
 /// Where a change stands.
 #[derive(Serialize, ToSchema)]
 pub struct PlanAnswer {
@@ -48,8 +58,8 @@ pub struct PlanAnswer {
     #[schema(example = "team")]
     requested: String,
     /// `applied`, `scheduled`, `running`, or `unconfirmed` while the customer's bank asks them to confirm the payment.
-    #[schema(example = "running")]
-    state: &'static str,
+    #[schema(value_type = String, example = "running")]
+    state: PlanAnswerState,
     /// Where to confirm it. The plan changes once it is confirmed.
     #[schema(example = "https://invoice.stripe.com/i/acct_1a2B/live_c3D4")]
     confirm_url: Option<String>,
@@ -71,8 +81,8 @@ pub async fn change(
     State(app): State<Arc<App>>,
     Then(Json(request), SignupToken(tenant)): Then<Json<PlanRequest>, SignupToken>,
 ) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
-    let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
-    let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let answer = change_plan(&app, &tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
+    let status = if answer.state == PlanAnswerState::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))
 }
 
@@ -118,44 +128,42 @@ impl Shown<'_> {
     }
 }
 
-impl App {
-    /// Asks for another plan, and waits a little for what becomes of it.
-    pub async fn change_plan(&self, tenant: &Tenant, name: &str, shown: Shown<'_>) -> Result<PlanAnswer, Problem> {
-        let plans = offers::for_sale(self).await?;
-        let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
-        let wanted = find(name).ok_or_else(|| {
-            Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
-        })?;
-        let (regions, stored) = (self.indexes.regions(), self.stored(tenant).await);
-        let asked = |tenant: &Tenant| {
-            shown.check(tenant, name)?;
-            let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            let asked = Asked { current, wanted, regions: &regions, stored };
-            ask(tenant, &asked, self.now())
-        };
-        let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
-            return answer(tenant, name);
-        };
-        let from = tenant.spec.plan.as_str();
-        tracing::info!(target: "audit", event = "plan_change_asked", tenant = tenant.name_any(), from, to = name);
-        let generation = changed.metadata.generation;
-        let settled = |t: &Tenant| {
-            let status = t.status.as_ref()?;
-            let known = status.observed_generation >= generation && status.phase == Some(Phase::Active);
-            let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
-            let still = change.is_some_and(|c| matches!(c.state, Stage::Running | Stage::Preparing));
-            let retried = change.is_none_or(|c| c.state != Stage::Declined || c.retry_token.as_ref() == token(t));
-            (known && !still && retried && (change.is_some() || t.plan_in_force() == name)).then(|| t.clone())
-        };
-        let seen = self.wait_until(tenant, settled).await;
-        answer(seen.as_ref().unwrap_or(&changed), name)
-    }
+/// Asks for another plan, and waits a little for what becomes of it.
+pub async fn change_plan(app: &App, tenant: &Tenant, name: &str, shown: Shown<'_>) -> Result<PlanAnswer, Problem> {
+    let plans = offers::for_sale(app).await?;
+    let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
+    let wanted = find(name).ok_or_else(|| {
+        Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
+    })?;
+    let (regions, stored) = (app.indexes.regions(), stored(app, tenant).await);
+    let asked = |tenant: &Tenant| {
+        shown.check(tenant, name)?;
+        let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
+        let asked = Asked { current, wanted, regions: &regions, stored };
+        ask(tenant, &asked, app.now())
+    };
+    let Some(changed) = app.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
+        return answer(tenant, name);
+    };
+    let from = tenant.spec.plan.as_str();
+    tracing::info!(target: "audit", event = "plan_change_asked", tenant = tenant.name_any(), from, to = name);
+    let generation = changed.metadata.generation;
+    let settled = |t: &Tenant| {
+        let status = t.status.as_ref()?;
+        let known = status.observed_generation >= generation && status.phase == Some(Phase::Active);
+        let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
+        let still = change.is_some_and(|c| matches!(c.state, Stage::Running | Stage::Preparing));
+        let retried = change.is_none_or(|c| c.state != Stage::Declined || c.retry_token.as_ref() == token(t));
+        (known && !still && retried && (change.is_some() || t.plan_in_force() == name)).then(|| t.clone())
+    };
+    let seen = app.wait_until(tenant, settled).await;
+    answer(seen.as_ref().unwrap_or(&changed), name)
+}
 
-    /// What the tenant stores. None while the ledger is away: the controller asks it again before it changes the plan.
-    async fn stored(&self, tenant: &Tenant) -> Option<Amounts> {
-        let served = self.served(tenant)?;
-        self.metering.usage(&served, self.now()).await.ok().flatten().map(|usage| usage.used)
-    }
+/// What the tenant stores. None while the ledger is away: the controller asks it again before it changes the plan.
+async fn stored(app: &App, tenant: &Tenant) -> Option<Amounts> {
+    let served = app.served(tenant)?;
+    app.metering.usage(&served, app.now()).await.ok().flatten().map(|usage| usage.used)
 }
 
 fn token(tenant: &Tenant) -> Option<&String> {
@@ -256,17 +264,17 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
             let detail = "This change is not possible now. Your account stays as it is. Please write to us.";
             return Err(conflict(Code::PlanNotAvailable, detail));
         }
-        Some(Stage::Scheduled) => "scheduled",
-        Some(Stage::Unconfirmed) => "unconfirmed",
-        Some(Stage::Applied) | None if tenant.plan_in_force() == name => "applied",
-        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => "running",
+        Some(Stage::Scheduled) => PlanAnswerState::Scheduled,
+        Some(Stage::Unconfirmed) => PlanAnswerState::Unconfirmed,
+        Some(Stage::Applied) | None if tenant.plan_in_force() == name => PlanAnswerState::Applied,
+        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => PlanAnswerState::Running,
     };
     Ok(PlanAnswer {
         plan: tenant.plan_in_force().into(),
         requested: name.into(),
         state,
-        effective_at: effective_at(&status).filter(|_| state == "scheduled"),
-        confirm_url: confirm_url(&status).filter(|_| state == "unconfirmed"),
+        effective_at: effective_at(&status).filter(|_| state == PlanAnswerState::Scheduled),
+        confirm_url: confirm_url(&status).filter(|_| state == PlanAnswerState::Unconfirmed),
     })
 }
 

@@ -35,7 +35,7 @@ pub struct Progress {
     /// Whether the account waits for a payment and has no open link: `POST /tenant/{id}/payment-link` makes one.
     #[schema(example = false)]
     link_on_request: bool,
-    /// The plan that is asked for, where it is not the one in force.
+    /// The plan that is asked for, if another one is in force.
     #[schema(example = "team")]
     requested_plan: Option<String>,
     /// When it takes effect, where that is scheduled.

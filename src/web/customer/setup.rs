@@ -123,19 +123,19 @@ impl Setup {
 }
 
 impl App {
-    /// What is served of a tenant that must be ready to be used.
-    fn ready(&self, tenant: Tenant) -> Result<Served, Problem> {
-        self.served(&tenant).ok_or_else(|| {
-            let status = tenant.status.unwrap_or_default();
-            Problem::new(StatusCode::CONFLICT, Code::NotReady, sentence(&status))
-        })
-    }
-
     /// What is served of a tenant: nothing unless it is in service and proven to be who it says it is.
     pub fn served(&self, tenant: &Tenant) -> Option<Served> {
         let served = tenant.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_served);
         Served::of(tenant, &self.identity).filter(|_| served)
     }
+}
+
+/// What is served of a tenant that must be ready to be used.
+fn ready(app: &App, tenant: Tenant) -> Result<Served, Problem> {
+    app.served(&tenant).ok_or_else(|| {
+        let status = tenant.status.unwrap_or_default();
+        Problem::new(StatusCode::CONFLICT, Code::NotReady, sentence(&status))
+    })
 }
 
 /// How far the setup is.
@@ -198,24 +198,22 @@ pub async fn skip(
     State(app): State<Arc<App>>,
     Then(Json(body), SignupToken(tenant)): Then<Json<Skip>, SignupToken>,
 ) -> Result<Json<Setup>, Problem> {
-    let changed = app.set_skipped(&tenant, body.skipped).await?;
+    let changed = set_skipped(&app, &tenant, body.skipped).await?;
     Ok(Json(Setup::of(&app, changed.as_ref().unwrap_or(&tenant))))
 }
 
-impl App {
-    /// Puts the setup aside, or comes back to it; None when it is so already.
-    pub async fn set_skipped(&self, tenant: &Tenant, skipped: bool) -> Result<Option<Tenant>, Problem> {
-        let set = |tenant: &Tenant| {
-            let before = tenant.annotations().get(SETUP_SKIPPED_ANNOTATION).is_some_and(|v| v == "true");
-            let value = skipped.then_some("true");
-            Ok((before != skipped).then(|| json!({"metadata": {"annotations": {SETUP_SKIPPED_ANNOTATION: value}}})))
-        };
-        let changed = self.change_tenant(tenant, set).await?;
-        if changed.is_some() {
-            self.tries(tenant, if skipped { "setup-skipped" } else { "setup-resumed" });
-        }
-        Ok(changed)
+/// Puts the setup aside, or comes back to it; None when it is so already.
+pub async fn set_skipped(app: &App, tenant: &Tenant, skipped: bool) -> Result<Option<Tenant>, Problem> {
+    let set = |tenant: &Tenant| {
+        let before = tenant.annotations().get(SETUP_SKIPPED_ANNOTATION).is_some_and(|v| v == "true");
+        let value = skipped.then_some("true");
+        Ok((before != skipped).then(|| json!({"metadata": {"annotations": {SETUP_SKIPPED_ANNOTATION: value}}})))
+    };
+    let changed = app.change_tenant(tenant, set).await?;
+    if changed.is_some() {
+        app.tries(tenant, if skipped { "setup-skipped" } else { "setup-resumed" });
     }
+    Ok(changed)
 }
 
 /// A question.
@@ -237,7 +235,7 @@ pub async fn sample_query(
     State(app): State<Arc<App>>,
     Then(Json(body), SignupToken(tenant)): Then<Json<Question>, SignupToken>,
 ) -> Result<Json<Answer>, Problem> {
-    let served = Arc::new(app.ready(tenant)?);
+    let served = Arc::new(ready(&app, tenant)?);
     let question = body.question.unwrap_or_else(|| sample_question(&served));
     let Answered { answer, basis, .. } = query::ask(&app, &served, &question).await?;
     app.asked(&served, basis).await;
@@ -267,7 +265,7 @@ pub async fn upload_document(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let served = app.ready(tenant)?;
+    let served = ready(&app, tenant)?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
     let file = place.deadline.arrived(request, |request| file::file(&headers, request)).await?;

@@ -80,7 +80,7 @@ pub async fn track(
     if confirmed == Some(false) {
         app.metrics.activation_unconfirmed.get_or_create(&name.into()).inc();
     }
-    app.happened(&Event::claim(&tenant, name, claim.metadata));
+    app.happened(&Event::claim(&tenant, name, claim.metadata, app.now()));
     Ok((StatusCode::ACCEPTED, Json(Tracked { confirmed })))
 }
 

@@ -105,10 +105,10 @@ async fn decide(app: &App, parts: &mut Parts, settings: Settings) -> Result<(Arc
         other => other?,
     };
     let queries = match settings.mode {
-        Mode::Check => app.look_at_quota(&tenant).await?,
+        Mode::Check => quota::look_at_quota(app, &tenant).await?,
         Mode::Consume(queries) => {
             let name = settings.once.and_then(|once| Some((once, name(once, parts)?)));
-            app.consume(&tenant, queries, name).await?
+            quota::consume(app, &tenant, queries, name).await?
         }
     };
     Ok((tenant, queries))

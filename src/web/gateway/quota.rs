@@ -49,49 +49,47 @@ impl Lefts {
     }
 }
 
-impl App {
-    /// What is left of a tenant's queries. Refused where nothing is.
-    pub(super) async fn look_at_quota(&self, tenant: &Served) -> Result<Queries, Problem> {
-        let queries = self.queries_left(tenant).await?;
-        if queries.left.is_some_and(|left| left < 1) {
-            return Err(Metering::no_query_left(tenant, self.now()));
-        }
-        Ok(queries)
+/// What is left of a tenant's queries. Refused where nothing is.
+pub(super) async fn look_at_quota(app: &App, tenant: &Served) -> Result<Queries, Problem> {
+    let queries = queries_left(app, tenant).await?;
+    if queries.left.is_some_and(|left| left < 1) {
+        return Err(Metering::no_query_left(tenant, app.now()));
     }
+    Ok(queries)
+}
 
-    async fn queries_left(&self, tenant: &Served) -> Result<Queries, Problem> {
-        // A plan that has changed, or a new period, is seen at once.
-        let limit = tenant.config.as_ref().and_then(|config| config.hard_limit(Unit::Queries));
-        let now = self.now();
-        let known = || self.lefts.get(&tenant.id).filter(|known| known.limit == limit && now < known.end);
-        if let Some(known) = known() {
-            return Ok(known);
-        }
-        let _turn = self.lefts.asking.take(&tenant.id).await;
-        // Another request may have asked meanwhile.
-        if let Some(known) = known() {
-            return Ok(known);
-        }
-        let queries = self.metering.queries(tenant, now).await?;
-        self.lefts.note(&tenant.id, queries);
-        Ok(queries)
+async fn queries_left(app: &App, tenant: &Served) -> Result<Queries, Problem> {
+    // A plan that has changed, or a new period, is seen at once.
+    let limit = tenant.config.as_ref().and_then(|config| config.hard_limit(Unit::Queries));
+    let now = app.now();
+    let known = || app.lefts.get(&tenant.id).filter(|known| known.limit == limit && now < known.end);
+    if let Some(known) = known() {
+        return Ok(known);
     }
+    let _turn = app.lefts.asking.take(&tenant.id).await;
+    // Another request may have asked meanwhile.
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    let queries = app.metering.queries(tenant, now).await?;
+    app.lefts.note(&tenant.id, queries);
+    Ok(queries)
+}
 
-    /// Counts queries, under the name that the gateway gave the request or a random one.
-    pub(super) async fn consume(
-        &self,
-        tenant: &Arc<Served>,
-        queries: i64,
-        name: Option<(Once, &HeaderValue)>,
-    ) -> Result<Queries, Problem> {
-        let operation = match name {
-            Some((once, name)) => operation(&tenant.id, queries, once, name),
-            None => format!("a-{}", hex::encode(rand::random::<[u8; 16]>())),
-        };
-        let queries = self.metering.consume(tenant, operation, queries, self.now()).await?;
-        self.lefts.note(&tenant.id, queries);
-        Ok(queries)
-    }
+/// Counts queries, under the name that the gateway gave the request or a random one.
+pub(super) async fn consume(
+    app: &App,
+    tenant: &Arc<Served>,
+    queries: i64,
+    name: Option<(Once, &HeaderValue)>,
+) -> Result<Queries, Problem> {
+    let operation = match name {
+        Some((once, name)) => operation(&tenant.id, queries, once, name),
+        None => format!("a-{}", hex::encode(rand::random::<[u8; 16]>())),
+    };
+    let queries = app.metering.consume(tenant, operation, queries, app.now()).await?;
+    app.lefts.note(&tenant.id, queries);
+    Ok(queries)
 }
 
 /// The name of a request at the ledger: the same for the same request of the same tenant, and of no other one, whatever

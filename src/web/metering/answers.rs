@@ -86,6 +86,11 @@ impl Metering {
 }
 
 impl Attempt {
+    /// The id of the tenant whose request it is.
+    pub fn tenant(&self) -> &str {
+        &self.request.tenant
+    }
+
     /// Keeps the answer; without one, frees the key. Answers whether it is kept for certain.
     pub async fn finish(mut self, answer: Option<KeptAnswer>) -> bool {
         let body = self.body(answer);

@@ -13,7 +13,7 @@ use super::{Metering, counted, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome, PENDING, PeriodUsage};
+use crate::ledger::wire::{Checkpoint, CommandOutcome, PENDING, PeriodUsage};
 use crate::rag::Document;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -126,7 +126,7 @@ impl Metering {
     /// Whether a document of the tenant could be forgotten, before it is deleted: once it is gone, nothing would tell
     /// the ledger.
     pub async fn can_forget(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<(), Problem> {
-        self.can_count()?;
+        self.can_count(&tenant.id)?;
         self.account(tenant, now).await.map(drop)
     }
 
@@ -203,7 +203,7 @@ impl Counting {
         let body = reserve(&self.account, self.amounts, pending(metering.document_expiry));
         let known_away = metering.is_away();
         match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {
-            Ok(Outcome::Reserved { period, left }) => {
+            Ok(CommandOutcome::Reserved { period, left }) => {
                 self.standing = self.account.standing(&left, period, now);
                 self.note().await
             }

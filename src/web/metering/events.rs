@@ -9,6 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{Metering, counted, refusal};
 use crate::api::Timestamp;
 use crate::api::usage::Quota;
+use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::Amounts;
@@ -88,7 +89,7 @@ pub fn unavailable() -> Problem {
 fn of(error: &CallError) -> Problem {
     match error {
         CallError::Unavailable(_) => unavailable(),
-        CallError::Refused { code, .. } if code == "period_ahead" => {
+        CallError::Refused { code, .. } if code == PERIOD_AHEAD => {
             tracing::error!(%error, "this machine's clock and the ledger's differ");
             unavailable()
         }

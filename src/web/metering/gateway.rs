@@ -11,7 +11,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, Limits};
-use crate::ledger::wire::{Outcome, Reserve};
+use crate::ledger::wire::{CommandOutcome, Reserve};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 
@@ -88,7 +88,7 @@ impl Metering {
         let limits = limits.map_or_else(Limits::default, |limit| Limits::default().with(Unit::Queries, limit));
         let body = Reserve { limits, ..reserve(&account, amounts, EXPIRY) };
         let left = match self.ask(self.ledger.reserve(&operation, &body)).await {
-            Ok(Outcome::Reserved { left, .. }) => left.of(Unit::Queries),
+            Ok(CommandOutcome::Reserved { left, .. }) => left.of(Unit::Queries),
             Ok(other) => return Err(Problem::internal("a reservation", &format!("{other:?}"))),
             Err(CallError::Unavailable(_)) => {
                 self.without_ledger(&account)?;

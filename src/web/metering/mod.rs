@@ -34,9 +34,10 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, Outcome, PENDING, PeriodUsage, Reserve, Void};
+use crate::ledger::wire::{CommandOutcome, Counted, PENDING, PeriodUsage, Reserve, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
+use crate::web::serving::limits::Allowance;
 use crate::web::serving::problem::Problem;
 
 use account::Account;
@@ -99,6 +100,8 @@ pub struct Metering {
     /// Work that goes on after its request.
     working: watch::Sender<usize>,
     unavailable: Family<OutcomeLabel, Counter>,
+    /// Questions that took tokens and count as none.
+    vain: Allowance,
 }
 
 impl Metering {
@@ -126,6 +129,7 @@ impl Metering {
             begun: BegunPeriods::default(),
             working: watch::Sender::new(0),
             unavailable: metrics.ledger_unavailable.clone(),
+            vain: Allowance::of_vain_questions(),
         })
     }
 
@@ -229,7 +233,7 @@ impl Metering {
     }
 
     /// Tells the ledger how an operation ended.
-    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<Outcome, CallError> {
+    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<CommandOutcome, CallError> {
         match entry {
             Entry::Settle { operation, body } => self.ask(self.ledger.settle(operation, body)).await,
             Entry::Void { operation, body } => self.ask(self.ledger.void(operation, body)).await,

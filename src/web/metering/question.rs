@@ -9,7 +9,7 @@ use super::{Metering, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome};
+use crate::ledger::wire::{Checkpoint, CommandOutcome};
 use crate::providers::models::{Tokens, estimate};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -39,6 +39,8 @@ struct Known {
     told: Option<Tokens>,
     /// Whether it came to nothing.
     in_vain: bool,
+    /// Whether it did because a provider failed.
+    failed: bool,
 }
 
 impl Known {
@@ -54,6 +56,12 @@ impl Known {
             .with(Unit::EmbeddingTokens, amount(self.embedding))
             .with(Unit::PromptTokens, amount(prompt))
             .with(Unit::CompletionTokens, amount(answer))
+    }
+
+    /// Whether it takes a line of the ledger and none of the plan's queries, and no provider is at fault.
+    fn is_free_line(&self) -> bool {
+        let used = self.amounts();
+        !self.failed && !used.is_zero() && used[Unit::Queries] == 0
     }
 }
 
@@ -78,13 +86,15 @@ pub struct Question {
 }
 
 impl Metering {
-    /// Sets aside what a question may use. Refused where the plan leaves too little.
+    /// Sets aside what a question may use. Refused where the plan leaves too little, and where too many of the tenant's
+    /// questions came to nothing.
     pub async fn question(
         self: &Arc<Self>,
         tenant: &Served,
         expected: Expected,
         now: Timestamp,
     ) -> Result<Question, Problem> {
+        self.vain.check(&tenant.id).map_err(refusal::in_vain)?;
         let account = self.account(tenant, now).await?;
         let amounts = Amounts::of(Unit::Queries, 1)
             .with(Unit::EmbeddingTokens, amount(expected.embedding))
@@ -104,7 +114,7 @@ impl Metering {
         };
         let known_away = self.is_away();
         match self.ask(self.ledger.reserve(&question.operation, &body)).await {
-            Ok(Outcome::Reserved { period, left }) => {
+            Ok(CommandOutcome::Reserved { period, left }) => {
                 question.reserved = true;
                 question.standing = question.account.standing(&left, period, now);
             }
@@ -152,9 +162,14 @@ impl Question {
         self.known.told = Some(tokens);
     }
 
-    /// It failed, or nothing was found. It does not count; the tokens that it took do.
+    /// Nothing was found, or the model refused it. It does not count; the tokens that it took do.
     pub fn in_vain(&mut self) {
         self.known.in_vain = true;
+    }
+
+    /// A provider failed. It does not count; the tokens that it took do.
+    pub fn failed(&mut self) {
+        (self.known.in_vain, self.known.failed) = (true, true);
     }
 
     /// Notes at the ledger what is known so far. It counts if this process is killed.
@@ -177,6 +192,9 @@ impl Question {
 
     fn ending(&self) -> Vec<Entry> {
         let used = self.known.amounts();
+        if self.known.is_free_line() {
+            self.metering.vain.note(&String::from(self.account.tenant.clone()));
+        }
         if used.is_zero() {
             return vec![void(&self.account, &self.operation)];
         }
@@ -215,5 +233,15 @@ mod tests {
         assert_eq!(used(Known { told: Some(told), ..read }), [1, 5, 390, 12], "the provider's numbers");
         assert_eq!(used(Known { in_vain: true, ..asked }), [0, 5, 0, 0], "the model failed at once");
         assert_eq!(used(Known { in_vain: true, ..read }), [0, 5, 400, 11], "the answer broke off");
+    }
+
+    #[test]
+    fn a_question_that_takes_no_query_and_leaves_a_line_is_a_tenants_own_unless_a_provider_failed() {
+        let embedded = Known { embedding: 5, ..Known::default() };
+        assert!(embedded.is_free_line(), "its reader left");
+        assert!(Known { in_vain: true, ..embedded }.is_free_line(), "nothing was found");
+        assert!(!Known { in_vain: true, failed: true, ..embedded }.is_free_line(), "the vector store failed");
+        assert!(!Known::default().is_free_line(), "it was not embedded, and is voided");
+        assert!(!Known { prompt: Some(400), ..embedded }.is_free_line(), "it counts");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! Before web counts for a tenant, it sends the ledger what the ledger lacks of the annotation. Web first writes a second
 //! annotation that says what the ledger will have, and then sends the difference under a name that follows from the
-//! number in the second annotation alone. The ledger therefore counts the difference once, whichever replica sends it,
+//! second annotation alone. The ledger therefore counts the difference once, whichever replica sends it,
 //! and wherever a replica breaks off.
 
 use std::collections::HashMap;
@@ -92,7 +92,8 @@ impl Metering {
             self.tell_difference(tenant, account, mark, from).await?;
             TakenOver { from: None, ..mark }
         } else {
-            TakenOver { usage: mark.with(&usage), times: mark.times + 1, from: Some(mark.usage) }
+            let (usage, nonce) = (mark.with(&usage), Some(rand::random()));
+            TakenOver { usage, times: mark.times + 1, nonce, from: Some(mark.usage) }
         };
         let text = serde_json::to_string(&next).unwrap_or_default();
         patch(api, &object, MANAGER, json!({"metadata": {"annotations": {TAKEN_OVER_ANNOTATION: text}}})).await?;
@@ -109,12 +110,7 @@ impl Metering {
         let (more, less) = difference(mark.usage, from);
         let period = period_of(mark.usage).unwrap_or(account.period);
         let told = |amounts| Counted { period, ..counted(account, amounts) };
-        let name = |kind: &str| match mark.times {
-            // An object that is restored from a backup has another uid, and maybe no mark. Its tenant was taken over
-            // before.
-            1 => format!("{kind}-{}-1", tenant.id),
-            later => format!("{kind}-{}-{}-{later}", tenant.id, tenant.uid),
-        };
+        let name = |kind: &str| mark.name(kind, &tenant.id, &tenant.uid);
         if !more.is_zero() {
             self.ask(self.ledger.settle(&name("before"), &told(more))).await?;
         }
@@ -181,7 +177,7 @@ mod tests {
             let (more, less) = difference(mark.with(usage), mark.usage);
             queries += more[Unit::Queries];
             documents += more[Unit::Documents] - less[Unit::Documents];
-            mark = TakenOver { usage: mark.with(usage), times: mark.times + 1, from: None };
+            mark = TakenOver { usage: mark.with(usage), times: mark.times + 1, ..TakenOver::default() };
         }
         (queries, documents, mark)
     }
@@ -215,9 +211,45 @@ mod tests {
 
     #[test]
     fn the_mark_is_the_annotation_with_how_often_it_was_written() {
-        let mark = TakenOver { usage: BEFORE, times: 2, from: Some(Usage::default()) };
+        let mark = TakenOver { usage: BEFORE, times: 2, nonce: Some(u64::MAX), from: Some(Usage::default()) };
         let text = serde_json::to_string(&mark).expect("JSON");
         assert_eq!(serde_json::from_str::<TakenOver>(&text).expect("a mark"), mark);
         assert_eq!(serde_json::from_str::<Usage>(&text).expect("an annotation"), BEFORE);
+    }
+
+    /// What the ledger counts of documents that are told under names: once under each.
+    fn counted_once(told: &[(String, i64)]) -> i64 {
+        let mut names = std::collections::HashSet::new();
+        told.iter().filter(|(name, _)| names.insert(name)).map(|(_, documents)| documents).sum()
+    }
+
+    /// A mark as web writes it before it tells the ledger.
+    fn next(mark: TakenOver, usage: &Usage) -> TakenOver {
+        let times = mark.times + 1;
+        TakenOver { usage: mark.with(usage), times, nonce: Some(rand::random()), from: Some(mark.usage) }
+    }
+
+    #[test]
+    fn a_tenant_whose_object_was_lost_counts_what_is_imported_and_nothing_twice() {
+        let with = |documents| Usage { documents, ..Usage::default() };
+        let tell = |mark: TakenOver, uid: &str| {
+            let (more, _) = difference(mark.usage, mark.from.expect("it is to be told"));
+            (mark.name("before", "acme", uid), more[Unit::Documents])
+        };
+        let first = next(TakenOver::default(), &with(5));
+        // The object is lost, and recovered without annotations. Then 3 documents are imported.
+        let recovered = next(TakenOver::by_another_object(), &with(3));
+        assert!(TakenOver::by_another_object().covers(&Usage::default()), "nothing is told before");
+        let told = [tell(first, "old"), tell(recovered, "new")];
+        assert_eq!(counted_once(&told), 8, "{told:?}");
+        // Backups of both, from before web noted that the ledger has it.
+        let backups = [tell(first, "restored"), tell(recovered, "restored again")];
+        assert_eq!(counted_once(&[told, backups].concat()), 8);
+        // A backup of the time before the ledger has no mark.
+        let restored = next(TakenOver::default(), &with(5));
+        assert_eq!(tell(restored, "restored").0, tell(first, "old").0);
+        // It and what it was restored from go on in their own ways.
+        let told = ["old", "restored"].map(|uid| tell(next(TakenOver { from: None, ..first }, &with(7)), uid));
+        assert_eq!(counted_once(&told), 4, "{told:?}");
     }
 }

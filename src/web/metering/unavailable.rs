@@ -9,7 +9,7 @@ use futures::Future;
 
 use super::Metering;
 use super::account::Account;
-use super::journal::{Journal, OF_THE_SERVICE};
+use super::journal::OF_THE_SERVICE;
 use super::refusal;
 use crate::api::quota::WhenUnavailable;
 use crate::ledger::client::CallError;
@@ -67,20 +67,22 @@ impl Metering {
         }
     }
 
-    fn journal_has_room(&self) -> bool {
-        self.journal.as_ref().is_some_and(Journal::has_room)
+    fn journal_has_room(&self, tenant: &str) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.has_room_for(tenant))
     }
 
-    /// Whether a request is served without the ledger: as the plan says, if what it uses can be kept.
+    /// Whether a request is served without the ledger: as the plan says, if what it uses can be kept, and its tenant has
+    /// not filled its share of the journal.
     pub(super) fn without_ledger(&self, account: &Account) -> Result<(), Problem> {
-        let serves = account.when_unavailable == WhenUnavailable::Serve && self.journal_has_room();
+        let tenant = String::from(account.tenant.clone());
+        let serves = account.when_unavailable == WhenUnavailable::Serve && self.journal_has_room(&tenant);
         self.count_unavailable(if serves { "served" } else { "refused" });
         if serves { Ok(()) } else { Err(refusal::unavailable()) }
     }
 
     /// Whether what is to be counted reaches the ledger, now or through the journal.
-    pub fn can_count(&self) -> Result<(), Problem> {
-        if !self.is_away() || self.journal_has_room() { Ok(()) } else { Err(refusal::unavailable()) }
+    pub fn can_count(&self, tenant: &str) -> Result<(), Problem> {
+        if !self.is_away() || self.journal_has_room(tenant) { Ok(()) } else { Err(refusal::unavailable()) }
     }
 
     pub(super) fn count_unavailable(&self, outcome: &'static str) {

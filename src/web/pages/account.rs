@@ -23,10 +23,12 @@ use crate::web::App;
 use crate::web::api::query::{self, Answered};
 use crate::web::api::usage::UsageAnswer;
 use crate::web::api::{documents, usage};
+use crate::web::customer::export::{export_of, offers_export};
 use crate::web::customer::leaving::seen;
 use crate::web::customer::milestones::reached;
+use crate::web::customer::payment_link;
 use crate::web::customer::progress::Progress;
-use crate::web::customer::setup::{Setup, sample_question};
+use crate::web::customer::setup::{Setup, sample_question, set_skipped};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
 use crate::web::serving::problem::{Code, Problem};
@@ -63,7 +65,7 @@ pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown)
     let sample = served.as_ref().map(sample_question).unwrap_or_default();
     let question = shown.question.unwrap_or(sample);
     let values = context! {
-        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), periods => Serde(periods), days => Serde(days), history_away, documents => Serde(documents), documents_away, question,
+        export => Serde(offers_export(app, tenant).then(|| export_of(app, tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), periods => Serde(periods), days => Serde(days), history_away, documents => Serde(documents), documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
         sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
         api_access => served.as_ref().is_some_and(Served::has_api_access),
@@ -131,7 +133,7 @@ pub async fn pay(
     State(app): State<Arc<App>>,
     Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
 ) -> PageResult {
-    app.payment_link(&tenant).await?;
+    payment_link::ask(&app, &tenant).await?;
     Ok(go("/account"))
 }
 
@@ -251,7 +253,7 @@ pub async fn setup(
     Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<SetupForm>, ActiveCustomer>,
 ) -> PageResult {
     if form.action != "complete" {
-        app.set_skipped(&tenant, form.action == "skip").await?;
+        set_skipped(&app, &tenant, form.action == "skip").await?;
     } else if Setup::of(&app, &tenant).next_step.is_none() {
         reached(&app, &tenant, "completed").await;
     }

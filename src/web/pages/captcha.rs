@@ -11,7 +11,7 @@ use crate::providers::captcha::Widget;
 use crate::web::public::admission::Admission;
 
 impl Admission {
-    /// What a page needs to show the captcha; none where it is not asked for.
+    /// What a page needs to show the captcha. None if signups need none.
     pub fn captcha_values(&self) -> Value {
         let Some(captcha) = &self.captcha else { return Value::from(()) };
         let Widget { script, class, .. } = captcha.kind().widget();

@@ -11,6 +11,7 @@ use super::{PageResult, go};
 use crate::web::App;
 use crate::web::api::documents;
 use crate::web::api::file::{self, File};
+use crate::web::api::removal::{self, Removal};
 use crate::web::serving::extract::Then;
 use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem};
@@ -85,6 +86,6 @@ pub async fn delete(
     Path(id): Path<String>,
     Then(_, customer): Then<CsrfForm<Button>, ActiveCustomer>,
 ) -> PageResult {
-    documents::remove(&app, &customer.served, &id).await?;
+    removal::remove(&app, &customer.served, &id, Removal::Asked).await?;
     Ok(go("/account#documents"))
 }

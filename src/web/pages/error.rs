@@ -101,10 +101,8 @@ impl IntoResponse for Sorry {
     }
 }
 
-impl App {
-    /// Renders what went wrong for the visitor of a request.
-    pub fn sorry(&self, headers: &HeaderMap, Sorry { title, text, problem }: Sorry) -> Response {
-        let page = self.message(problem.status(), headers, title, &text);
-        page.unwrap_or_else(|_| problem.into_response())
-    }
+/// Renders what went wrong for the visitor of a request.
+pub fn show_sorry(app: &App, headers: &HeaderMap, Sorry { title, text, problem }: Sorry) -> Response {
+    let page = app.message(problem.status(), headers, title, &text);
+    page.unwrap_or_else(|_| problem.into_response())
 }

@@ -9,6 +9,7 @@ use super::extract::{Button, CsrfForm, Customer};
 use super::{PageResult, go};
 use crate::serve::reader::End;
 use crate::web::App;
+use crate::web::customer::export::{ask_export, send_export};
 use crate::web::serving::extract::Then;
 
 /// Asks for one.
@@ -16,7 +17,7 @@ pub async fn ask(
     State(app): State<Arc<App>>,
     Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
 ) -> PageResult {
-    app.ask_export(&tenant).await?;
+    ask_export(&app, &tenant).await?;
     Ok(go("/account#export"))
 }
 
@@ -26,5 +27,5 @@ pub async fn download(
     Extension(end): Extension<End>,
     Customer(tenant): Customer,
 ) -> PageResult {
-    Ok(app.send_export(&tenant, &end).await?)
+    Ok(send_export(&app, &tenant, &end).await?)
 }

@@ -15,7 +15,8 @@ use super::extract::CsrfForm;
 use crate::serve::client::network;
 use crate::web::App;
 
-use crate::web::public::leads::{Lead, LeadKind};
+use crate::web::public::admission::admit_person;
+use crate::web::public::leads::{Lead, LeadKind, keep_lead};
 use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize)]
@@ -79,8 +80,8 @@ async fn submit(
     let lead = Lead { email: value("email"), company: value("company_name"), text: value("text"), plan: value("plan") };
     let kept = async {
         app.signups.take(&network(client)).map_err(Problem::too_many)?;
-        app.admit_person(&app.admission.captcha_answer(values), client).await?;
-        app.keep_lead(kind, &lead).await
+        admit_person(app, &app.admission.captcha_answer(values), client).await?;
+        keep_lead(app, kind, &lead).await
     };
     match kept.await {
         Ok(()) if kind == LeadKind::Sales => {

@@ -12,7 +12,7 @@ use super::extract::{CsrfForm, Customer};
 use super::{PageResult, go};
 use crate::api::Tenant;
 use crate::web::App;
-use crate::web::customer::leaving::{Leave, REASONS, seen};
+use crate::web::customer::leaving::{Leave, REASONS, close_account, come_back, seen};
 use crate::web::serving::extract::Then;
 use crate::web::serving::offers::for_sale;
 use crate::web::serving::problem::Problem;
@@ -62,7 +62,7 @@ pub async fn close(
         return Ok(go("/account"));
     }
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
-    match app.leave(&tenant, &leave, Some(&form.seen)).await {
+    match close_account(&app, &tenant, &leave, Some(&form.seen)).await {
         // Sessions from before the end of the account are over; the browser that closed it may take it back.
         Ok((left, generation)) => {
             let mut response = go("/account");
@@ -88,7 +88,7 @@ pub async fn reactivate(
     Then(CsrfForm(form), Customer(tenant)): Then<CsrfForm<TakeBack>, Customer>,
 ) -> PageResult {
     if form.seen == seen(&tenant) {
-        app.come_back(&tenant, Some(&form.seen)).await?;
+        come_back(&app, &tenant, Some(&form.seen)).await?;
     }
     Ok(go("/account"))
 }

@@ -27,7 +27,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use super::App;
 use super::serving::problem::Problem;
 
-pub use error::{PageError, PageResult, Sorry};
+pub use error::{PageError, PageResult, Sorry, show_sorry};
 
 /// How the pages look.
 #[derive(Clone, Debug)]
@@ -78,7 +78,7 @@ impl Pages {
         env.set_auto_escape_callback(|_| AutoEscape::Html);
         env.add_filter("day", |time: String| day(&time));
         env.add_filter("thousands", crate::api::money::thousands);
-        env.add_filter("megabytes", megabytes);
+        env.add_filter("size", crate::api::size);
         for (name, text) in TEMPLATES {
             env.add_template(name, text)?;
         }
@@ -89,12 +89,6 @@ impl Pages {
         env.add_global("script", assets.script_path());
         Ok(Self { templates: env, assets })
     }
-}
-
-/// A size, as people write it.
-fn megabytes(bytes: u64) -> String {
-    let tenths = bytes.div_ceil(100_000).max(1);
-    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 /// The day of a moment, as people write it.

@@ -15,7 +15,7 @@ use crate::api::plan::{Downgrades, Upgrades};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::is_smaller;
 use crate::web::App;
-use crate::web::customer::plan::{Shown, by_card, seen};
+use crate::web::customer::plan::{Shown, by_card, change_plan, seen};
 use crate::web::customer::progress::effective_at;
 use crate::web::serving::extract::Then;
 use crate::web::serving::offers::for_sale;
@@ -41,7 +41,7 @@ pub async fn change(
     headers: HeaderMap,
     Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<PlanForm>, ActiveCustomer>,
 ) -> PageResult {
-    match app.change_plan(&tenant, &form.plan, Shown::Page(&form.seen)).await {
+    match change_plan(&app, &tenant, &form.plan, Shown::Page(&form.seen)).await {
         Ok(_) => Ok(go("/account#plan")),
         Err(problem) => {
             // The page shows what made the change impossible.

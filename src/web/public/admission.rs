@@ -7,7 +7,7 @@ use std::path::Path;
 
 use axum::http::StatusCode;
 
-use super::leads::LeadKind;
+use super::leads::{LeadKind, is_admitted};
 use crate::providers::captcha::Captcha;
 use crate::web::App;
 use crate::web::serving::problem::{Code, Problem};
@@ -62,32 +62,30 @@ impl Domains {
     }
 }
 
-impl App {
-    /// Refuses a form whose captcha was not solved.
-    pub async fn admit_person(&self, answer: &str, client: IpAddr) -> Result<(), Problem> {
-        let Some(captcha) = &self.admission.captcha else { return Ok(()) };
-        match captcha.passed(answer, client).await {
-            Ok(true) => Ok(()),
-            Ok(false) => {
-                let detail = "Please solve the captcha, and send the form again.";
-                Err(Problem::new(StatusCode::BAD_REQUEST, Code::Captcha, detail))
-            }
-            Err(error) => {
-                tracing::error!(%error, "the captcha cannot be verified");
-                Err(Problem::unavailable())
-            }
+/// Refuses a form whose captcha was not solved.
+pub async fn admit_person(app: &App, answer: &str, client: IpAddr) -> Result<(), Problem> {
+    let Some(captcha) = &app.admission.captcha else { return Ok(()) };
+    match captcha.passed(answer, client).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let detail = "Please solve the captcha, and send the form again.";
+            Err(Problem::new(StatusCode::BAD_REQUEST, Code::Captcha, detail))
+        }
+        Err(error) => {
+            tracing::error!(%error, "the captcha cannot be verified");
+            Err(Problem::unavailable())
         }
     }
+}
 
-    /// Refuses an address that was not admitted, where there is a waitlist.
-    pub async fn admit_address(&self, email: &str) -> Result<(), Problem> {
-        if !self.admission.waitlist || self.is_admitted(LeadKind::Waitlist, email).await? {
-            return Ok(());
-        }
-        let detail =
-            "We let new customers in step by step. Please join the waitlist; we write to you when it is your turn.";
-        Err(Problem::new(StatusCode::FORBIDDEN, Code::Waitlist, detail))
+/// Refuses an address that was not admitted, where there is a waitlist.
+pub async fn admit_address(app: &App, email: &str) -> Result<(), Problem> {
+    if !app.admission.waitlist || is_admitted(app, LeadKind::Waitlist, email).await? {
+        return Ok(());
     }
+    let detail =
+        "We let new customers in step by step. Please join the waitlist; we write to you when it is your turn.";
+    Err(Problem::new(StatusCode::FORBIDDEN, Code::Waitlist, detail))
 }
 
 #[cfg(test)]

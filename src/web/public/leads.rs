@@ -71,83 +71,81 @@ fn check(kind: LeadKind, lead: &Lead) -> Result<String, Problem> {
     }
 }
 
-impl App {
-    /// Keeps what a person wrote. A second message of the same person replaces it.
-    pub async fn keep_lead(&self, kind: LeadKind, lead: &Lead) -> Result<(), Problem> {
-        let email = check(kind, lead)?;
-        let name = self.lead_name(kind, &email);
-        let text = |text: &str| ByteString(text.trim().as_bytes().to_vec());
-        let data = BTreeMap::from([
-            ("email".to_owned(), text(&email)),
-            ("company".to_owned(), text(&lead.company)),
-            ("text".to_owned(), text(&lead.text)),
-            ("plan".to_owned(), text(&lead.plan)),
-            ("at".to_owned(), text(&self.now().to_string())),
-        ]);
-        let labels = [(COMPONENT_LABEL, LEAD_COMPONENT), (LEAD_LABEL, kind.name())];
-        let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                labels: Some(labels.map(|(k, v)| (k.into(), v.into())).into()),
-                ..ObjectMeta::default()
-            },
-            data: Some(data.clone()),
-            ..Secret::default()
-        };
-        if self.secrets().get_opt(&name).await?.is_none() {
-            // Strangers fill neither the cluster nor the team's channel.
-            self.leads.take(&()).map_err(Problem::too_many)?;
-            self.has_room_for_leads().await?;
+/// Keeps what a person wrote. A second message of the same person replaces it.
+pub async fn keep_lead(app: &App, kind: LeadKind, lead: &Lead) -> Result<(), Problem> {
+    let email = check(kind, lead)?;
+    let name = lead_name(app, kind, &email);
+    let text = |text: &str| ByteString(text.trim().as_bytes().to_vec());
+    let data = BTreeMap::from([
+        ("email".to_owned(), text(&email)),
+        ("company".to_owned(), text(&lead.company)),
+        ("text".to_owned(), text(&lead.text)),
+        ("plan".to_owned(), text(&lead.plan)),
+        ("at".to_owned(), text(&app.now().to_string())),
+    ]);
+    let labels = [(COMPONENT_LABEL, LEAD_COMPONENT), (LEAD_LABEL, kind.name())];
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            labels: Some(labels.map(|(k, v)| (k.into(), v.into())).into()),
+            ..ObjectMeta::default()
+        },
+        data: Some(data.clone()),
+        ..Secret::default()
+    };
+    if app.secrets().get_opt(&name).await?.is_none() {
+        // Strangers fill neither the cluster nor the team's channel.
+        app.leads.take(&()).map_err(Problem::too_many)?;
+        has_room_for_leads(app).await?;
+    }
+    match app.secrets().create(&PostParams::default(), &secret).await {
+        Ok(_) => tell_team(app, kind, lead, &email).await,
+        Err(kube::Error::Api(e)) if e.code == 409 => {
+            let change = Patch::Merge(json!({"data": data}));
+            app.secrets().patch(&name, &PatchParams::default(), &change).await?;
         }
-        match self.secrets().create(&PostParams::default(), &secret).await {
-            Ok(_) => self.tell_team(kind, lead, &email).await,
-            Err(kube::Error::Api(e)) if e.code == 409 => {
-                let change = Patch::Merge(json!({"data": data}));
-                self.secrets().patch(&name, &PatchParams::default(), &change).await?;
-            }
-            Err(error) => return Err(error.into()),
+        Err(error) => return Err(error.into()),
+    }
+    tracing::info!(target: "audit", event = "lead", kind = kind.name());
+    Ok(())
+}
+
+fn lead_name(app: &App, kind: LeadKind, email: &str) -> String {
+    lead_secret(kind.name(), &app.identity.email_hash(email))
+}
+
+/// Whether fewer leads exist than the limit allows. Web may not list Secrets, so the controller publishes the
+/// count. Until it has counted for the first time, only the limit of a day holds.
+async fn has_room_for_leads(app: &App) -> Result<(), Problem> {
+    let api: Api<ConfigMap> = Api::namespaced(app.client.clone(), &app.config.operator_namespace);
+    let Some(map) = api.get_opt(LEAD_COUNT_MAP).await? else { return Ok(()) };
+    let text = map.data.as_ref().and_then(|data| data.get(LEAD_COUNT)).map_or("", String::as_str);
+    let count: u32 =
+        text.parse().map_err(|e| Problem::internal("ConfigMap tenant-operator-leads holds no count", &e))?;
+    if count < app.config.leads_limit.get() {
+        return Ok(());
+    }
+    tracing::warn!(count, "the limit of leads is reached: delete old ones or raise LEADS_LIMIT");
+    let detail = "We have more messages than we can answer at the moment. Please try again in a few days.";
+    Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::LeadsFull, detail))
+}
+
+/// Posts an alert about a lead. If the alert fails, the lead is kept.
+async fn tell_team(app: &App, kind: LeadKind, lead: &Lead, email: &str) {
+    let company = lead.company.trim();
+    let text = match kind {
+        LeadKind::Sales => {
+            format!("{company} ({email}) asks for the sales team, plan {:?}: kubectl tenant leads", lead.plan)
         }
-        tracing::info!(target: "audit", event = "lead", kind = kind.name());
-        Ok(())
+        LeadKind::Waitlist => format!("{email} joined the waitlist: kubectl tenant leads"),
+    };
+    if let Err(error) = app.alerts.send(&text).await {
+        tracing::warn!(%error, "the team was not notified of a lead");
     }
+}
 
-    fn lead_name(&self, kind: LeadKind, email: &str) -> String {
-        lead_secret(kind.name(), &self.identity.email_hash(email))
-    }
-
-    /// Whether fewer leads exist than the limit allows. Web may not list Secrets, so the controller publishes the
-    /// count. Until it has counted for the first time, only the limit of a day holds.
-    async fn has_room_for_leads(&self) -> Result<(), Problem> {
-        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.config.operator_namespace);
-        let Some(map) = api.get_opt(LEAD_COUNT_MAP).await? else { return Ok(()) };
-        let text = map.data.as_ref().and_then(|data| data.get(LEAD_COUNT)).map_or("", String::as_str);
-        let count: u32 =
-            text.parse().map_err(|e| Problem::internal("ConfigMap tenant-operator-leads holds no count", &e))?;
-        if count < self.config.leads_limit.get() {
-            return Ok(());
-        }
-        tracing::warn!(count, "the limit of leads is reached: delete old ones or raise LEADS_LIMIT");
-        let detail = "We have more messages than we can answer at the moment. Please try again in a few days.";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::LeadsFull, detail))
-    }
-
-    /// Posts an alert about a lead. If the alert fails, the lead is kept.
-    async fn tell_team(&self, kind: LeadKind, lead: &Lead, email: &str) {
-        let company = lead.company.trim();
-        let text = match kind {
-            LeadKind::Sales => {
-                format!("{company} ({email}) asks for the sales team, plan {:?}: kubectl tenant leads", lead.plan)
-            }
-            LeadKind::Waitlist => format!("{email} joined the waitlist: kubectl tenant leads"),
-        };
-        if let Err(error) = self.alerts.send(&text).await {
-            tracing::warn!(%error, "the team was not notified of a lead");
-        }
-    }
-
-    /// Whether a person on a list was admitted.
-    pub async fn is_admitted(&self, kind: LeadKind, email: &str) -> Result<bool, Problem> {
-        let there = self.secrets().get_opt(&self.lead_name(kind, email)).await?;
-        Ok(there.is_some_and(|secret| secret.annotations().contains_key(ADMITTED_ANNOTATION)))
-    }
+/// Whether a person on a list was admitted.
+pub async fn is_admitted(app: &App, kind: LeadKind, email: &str) -> Result<bool, Problem> {
+    let there = app.secrets().get_opt(&lead_name(app, kind, email)).await?;
+    Ok(there.is_some_and(|secret| secret.annotations().contains_key(ADMITTED_ANNOTATION)))
 }

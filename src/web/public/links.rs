@@ -118,7 +118,7 @@ impl App {
         };
         let changed = self.change_by_link(&tenant, used).await?.ok_or_else(dead)?;
         if reached_at(&tenant, "email-verified").is_none() {
-            self.happened(&Event::milestone(&changed, "email-verified"));
+            self.happened(&Event::milestone(&changed, "email-verified", self.now()));
         }
         tracing::info!(target: "audit", event = "link_used", kind = kind.name(), tenant = tenant.name_any());
         Ok(changed)

@@ -16,8 +16,8 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::accounts;
 use super::signup_form::{SignupForm, check};
+use super::{accounts, admission};
 use crate::api::facts::Awaited;
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
@@ -29,6 +29,7 @@ use crate::lifecycle::link_on_request;
 use crate::serve::client::network;
 use crate::telemetry::{Span, trace_id};
 use crate::web::App;
+use crate::web::customer::payment_link;
 use crate::web::customer::progress::Progress;
 use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::tokens::{Generation, TOKEN_LIFE};
@@ -83,8 +84,8 @@ pub async fn enroll(
     app.signups.take(&network(client)).map_err(Problem::too_many)?;
     let email = check(&form, &app.admission.disposable)?;
     // Before a password is hashed, which takes a core.
-    app.admit_person(&form.captcha_token, client).await?;
-    app.admit_address(&email).await?;
+    admission::admit_person(app, &form.captcha_token, client).await?;
+    admission::admit_address(app, &email).await?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
     let hash = app.identity.email_hash(&email);
@@ -112,7 +113,7 @@ pub async fn enroll(
     let _span = new.then(|| Span::of_tenant(&uid, "signup", started));
     if new {
         app.metrics.signups.inc();
-        app.happened(&Event::milestone(&tenant, "signup"));
+        app.happened(&Event::milestone(&tenant, "signup", app.now()));
         let trace_id = trace_id(&uid);
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
@@ -246,7 +247,7 @@ async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, P
 
 pub async fn answer(app: &App, tenant: &Tenant, generation: Generation, new: bool) -> Result<Response, Problem> {
     if tenant.status.as_ref().is_some_and(link_on_request) {
-        app.payment_link(tenant).await?;
+        payment_link::ask(app, tenant).await?;
     }
     let known = app.wait_until(tenant, |there| next_step(there, tenant.metadata.generation)).await;
     let link = known.as_ref().and_then(|next| next.link.clone());

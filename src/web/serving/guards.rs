@@ -112,8 +112,10 @@ enum Cost {
     Events,
     /// It reads, embeds and stores a file.
     Upload,
-    /// It reads or deletes documents.
+    /// It reads documents.
     Documents,
+    /// It deletes a document.
+    Removal,
     /// It asks Stripe for a link.
     Portal,
     /// It sends an archive.
@@ -138,7 +140,10 @@ impl Cost {
             Self::Signup => ("passwords are hashed a few at a time", "`--signups-per-minute` of a client"),
             Self::Mail => ("writes only what differs", "one e-mail of each kind in two minutes"),
             Self::Stream => ("fed from web's one watch of Tenants", "8 streams of a tenant, 15 minutes each"),
-            Self::Question => ("tenants take turns at the providers", "the plan's queries"),
+            Self::Question => (
+                "tenants take turns at the providers",
+                "60 questions of a tenant that came to nothing, and 20 more a minute; the plan's queries",
+            ),
             Self::Count => {
                 ("answers of the ledger are kept for some seconds; no body is waited for", "the plan's queries")
             }
@@ -148,6 +153,10 @@ impl Cost {
                 "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant that are read and refused, and 20 more a minute; the plan's documents, bytes and embedded bytes",
             ),
             Self::Documents => ("tenants take turns at the providers", ""),
+            Self::Removal => (
+                "tenants take turns at the providers",
+                "200 deletions of a tenant within a day of the upload, and 20 more a minute",
+            ),
             Self::Portal => ("one call to Stripe, whose rate is limited", ""),
             Self::Download => ("8 at a time, one of a tenant", "an hour"),
             Self::Note => ("small, and nothing waits for it", ""),
@@ -163,7 +172,7 @@ const GUARDS: &[Guard] = {
     use Caller::{Anyone, Cluster, Gateway, Key, Link, Service, Session, Stripe, Token};
     use Cost::{
         Change, Claim, Count, Documents, Download, Events, Kept, Mail, Memory, Note, Once, Page, Portal, Question,
-        Read, Signup, Stream, Upload, Usage,
+        Read, Removal, Signup, Stream, Upload, Usage,
     };
     &[
         ("GET", "/", Anyone, Memory),
@@ -235,11 +244,11 @@ const GUARDS: &[Guard] = {
         ("POST", "/settings/advanced", Session, Change),
         ("POST", "/account/documents", Session, Upload),
         ("POST", "/account/documents/policy", Session, Upload),
-        ("POST", "/account/documents/{id}/delete", Session, Documents),
+        ("POST", "/account/documents/{id}/delete", Session, Removal),
         ("GET", "/v1/documents", Key, Documents),
         ("POST", "/v1/documents", Key, Upload),
         ("GET", "/v1/documents/{id}", Key, Documents),
-        ("DELETE", "/v1/documents/{id}", Key, Documents),
+        ("DELETE", "/v1/documents/{id}", Key, Removal),
         ("POST", "/v1/query", Key, Question),
         ("GET", "/v1/usage", Key, Usage),
         ("POST", "/v1/usage/events", Service, Events),

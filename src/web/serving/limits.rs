@@ -61,38 +61,56 @@ impl<K: Clone + Eq + Hash> Limit<K> {
     }
 }
 
-/// Files of a tenant that may be read in vain at once, and then in a minute.
-const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+/// How long it takes until a tenant may do it once more: 20 times a minute.
+const EACH: Duration = Duration::from_secs(3);
 
-/// Files that were read and refused, by the tenants' uids, because they hold no text or because the plan has no room
-/// for it. To read a file costs a process and its processor time, and one that is refused takes nothing from the plan:
-/// a tenant that sends too many of them waits before the next file is read.
+/// What tenants may do so often at once, and then 20 times more in a minute, by their ids. It is counted when it is
+/// done, because only then it is known what it came to. A tenant that did more at the same time waits for all of it.
 #[derive(Debug)]
-pub struct Refusals {
-    limit: Limit<String>,
-    waits: Mutex<HashMap<String, Instant>>,
+pub struct Allowance {
+    at_once: u32,
+    /// When each tenant may do as much at once as ever.
+    whole: Mutex<HashMap<String, Instant>>,
 }
 
-impl Default for Refusals {
-    fn default() -> Self {
-        Self { limit: Limit::per_minute(REFUSALS), waits: Mutex::default() }
+impl Allowance {
+    /// Files that were read and refused, because they hold no text or because the plan has no room for it. To read a
+    /// file costs a process and its processor time, and one that is refused takes nothing from the plan.
+    pub fn of_refused_files() -> Self {
+        Self::of(20)
     }
-}
 
-impl Refusals {
-    /// Whether a file of the tenant may be read; the wait where too many were refused.
-    pub fn check(&self, uid: &str) -> Result<(), Duration> {
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Questions that took tokens and count as none. Each leaves a line in the ledger for ever, and the plan's queries
+    /// do not limit them.
+    pub fn of_vain_questions() -> Self {
+        Self::of(60)
+    }
+
+    /// Documents that are deleted soon after their upload. Each leaves two lines in the ledger for ever, and gives its
+    /// place in the plan back.
+    pub fn of_early_deletions() -> Self {
+        Self::of(200)
+    }
+
+    fn of(at_once: u32) -> Self {
+        Self { at_once, whole: Mutex::default() }
+    }
+
+    /// Whether the tenant may do it once more; the wait where it did too much.
+    pub fn check(&self, tenant: &str) -> Result<(), Duration> {
+        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = whole.get(tenant).map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now()));
+        let wait = spent.saturating_sub(EACH * self.at_once.saturating_sub(1));
+        if wait.is_zero() { Ok(()) } else { Err(wait) }
+    }
+
+    /// The tenant did it once.
+    pub fn note(&self, tenant: &str) {
+        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        waits.retain(|_, until| *until > now);
-        waits.get(uid).map_or(Ok(()), |until| Err(until.duration_since(now)))
-    }
-
-    /// A file of the tenant was read and refused.
-    pub fn note(&self, uid: &str) {
-        if let Err(wait) = self.limit.take(&uid.to_owned()) {
-            self.waits.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now() + wait);
-        }
+        whole.retain(|_, at| *at > now);
+        let at = whole.entry(tenant.to_owned()).or_insert(now);
+        *at += EACH;
     }
 }
 
@@ -170,15 +188,22 @@ mod tests {
 
     #[test]
     fn a_tenant_whose_files_are_refused_waits_and_others_do_not() {
-        let refusals = Refusals::default();
-        for _ in 0..REFUSALS.get() {
-            assert_eq!(refusals.check("a"), Ok(()));
-            refusals.note("a");
+        let refused = Allowance::of_refused_files();
+        for _ in 0..20 {
+            assert_eq!(refused.check("a"), Ok(()));
+            refused.note("a");
         }
-        refusals.note("a");
-        let wait = refusals.check("a").expect_err("too many");
-        assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1), "{wait:?}");
-        assert_eq!(refusals.check("b"), Ok(()));
+        let wait = refused.check("a").expect_err("too many");
+        assert!(wait > Duration::ZERO && wait <= EACH, "{wait:?}");
+        assert_eq!(refused.check("b"), Ok(()));
+    }
+
+    #[test]
+    fn what_is_done_at_the_same_time_is_waited_for_in_full() {
+        let vain = Allowance::of_vain_questions();
+        (0..100).for_each(|_| vain.note("a"));
+        let wait = vain.check("a").expect_err("40 too many");
+        assert!(wait > EACH * 39 && wait <= EACH * 41, "{wait:?}");
     }
 
     #[test]

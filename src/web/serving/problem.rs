@@ -195,8 +195,13 @@ impl Problem {
 
     /// Asked too often.
     pub fn too_many(wait: Duration) -> Self {
+        Self::too_many_of("Too many requests.", wait)
+    }
+
+    /// Asked too often, in a sentence that says for what.
+    pub fn too_many_of(what: &str, wait: Duration) -> Self {
         let wait = wait.max(Duration::from_secs(1));
-        let detail = format!("Too many requests. Please try again in {} seconds.", wait.as_secs_f64().ceil());
+        let detail = format!("{what} Please try again in {} seconds.", wait.as_secs_f64().ceil());
         Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, detail) }
     }
 

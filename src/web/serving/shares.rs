@@ -58,6 +58,14 @@ impl<K: Eq + Hash> Shares<K> {
         tokio::time::timeout(self.wait, share).await.ok().flatten()
     }
 
+    /// Takes a place if one is free for this caller.
+    pub fn try_take(&self, caller: K) -> Option<Share> {
+        let Own { places, line } = self.own(caller);
+        let (line, own) = (line.try_acquire_owned().ok()?, places.try_acquire_owned().ok()?);
+        let all = self.all.clone().try_acquire_owned().ok()?;
+        Some(Share { _line: line, _own: own, _all: all })
+    }
+
     fn own(&self, caller: K) -> Own {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         if own.len() > KEPT {

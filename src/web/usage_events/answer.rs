@@ -41,7 +41,7 @@ struct CountedEvent {
 }
 
 /// What web knows of an event.
-pub enum Outcome {
+pub enum EventFate {
     /// The ledger says what became of it.
     Counted(String),
     /// It is not counted.
@@ -50,13 +50,13 @@ pub enum Outcome {
 
 impl CountedEvents {
     /// Of events, with the ledger's states of those that were sent to it.
-    pub fn of(outcomes: Vec<Outcome>, states: Vec<EventState>) -> Self {
+    pub fn of(outcomes: Vec<EventFate>, states: Vec<EventState>) -> Self {
         let mut states = states.into_iter();
         let mut answer = Self::default();
         for outcome in outcomes {
             let (id, state) = match outcome {
-                Outcome::Counted(id) => (Some(id), states.next()),
-                Outcome::Refused(Refused { id, code, detail }) => {
+                EventFate::Counted(id) => (Some(id), states.next()),
+                EventFate::Refused(Refused { id, code, detail }) => {
                     (id, Some(EventState::Refused { code: code.into(), detail }))
                 }
             };

@@ -1,5 +1,5 @@
-//! A `CloudEvent` (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>) as JSON, and what it tells of a
-//! tenant's use. `tests/conformance/usage_events.py` judges what is accepted by the spec's own JSON schema.
+//! A `CloudEvent` (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>) as JSON, and what it tells of
+//! a tenant's use. `tests/conformance/usage_events.py` judges what is accepted by the spec's own JSON schema.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;

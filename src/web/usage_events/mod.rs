@@ -27,7 +27,7 @@ use crate::api::Phase;
 use crate::ledger::wire::EVENTS;
 use crate::serve::client::network;
 use crate::web::serving::directory::Served;
-use answer::{CountedEvents, Outcome};
+use answer::{CountedEvents, EventFate};
 use cloud_event::{CloudEventBody, Refused, Told};
 use encoding::Encoding;
 
@@ -104,7 +104,7 @@ pub async fn count(State(app): State<Arc<App>>, request: Request) -> Result<Json
         // Millions of short lines take a moment to read.
         let read = tokio::task::spawn_blocking(move || encoding.read(&parts.headers, &bytes)).await;
         let read = read.map_err(|error| Problem::internal("reading events", &error))??;
-        let answer = counted.count_events(read).await;
+        let answer = count_events(&counted, read).await;
         drop(place);
         answer
     });
@@ -162,44 +162,42 @@ async fn check_token(app: &App, parts: &mut Parts) -> Result<(), Problem> {
     })
 }
 
-impl App {
-    /// Counts the events that can be, and says of each what became of it.
-    async fn count_events(&self, read: Vec<Result<Told, Refused>>) -> Result<CountedEvents, Problem> {
-        let (mut used, mut outcomes) = (Vec::new(), Vec::with_capacity(read.len()));
-        for read in read {
-            let judged = read.and_then(|told| match self.tenant_of(&told) {
-                Ok(tenant) => Ok((told, tenant)),
-                Err((code, detail)) => Err(Refused { id: Some(told.id), code, detail: detail.into() }),
-            });
-            outcomes.push(match judged {
-                Ok((told, tenant)) => {
-                    let Told { source, id, time, amounts, .. } = told;
-                    used.push(UsedElsewhere { tenant, source, id: id.clone(), time, amounts });
-                    Outcome::Counted(id)
-                }
-                Err(refused) => Outcome::Refused(refused),
-            });
-        }
-        let states = self.metering.count_elsewhere(used, self.now()).await?;
-        let answer = CountedEvents::of(outcomes, states);
-        if let Some(why) = answer.first_refusal() {
-            tracing::warn!(refused = answer.refused, why, "usage events are refused");
-        }
-        Ok(answer)
+/// Counts the events that can be, and says of each what became of it.
+async fn count_events(app: &App, read: Vec<Result<Told, Refused>>) -> Result<CountedEvents, Problem> {
+    let (mut used, mut outcomes) = (Vec::new(), Vec::with_capacity(read.len()));
+    for read in read {
+        let judged = read.and_then(|told| match tenant_of(app, &told) {
+            Ok(tenant) => Ok((told, tenant)),
+            Err((code, detail)) => Err(Refused { id: Some(told.id), code, detail: detail.into() }),
+        });
+        outcomes.push(match judged {
+            Ok((told, tenant)) => {
+                let Told { source, id, time, amounts, .. } = told;
+                used.push(UsedElsewhere { tenant, source, id: id.clone(), time, amounts });
+                EventFate::Counted(id)
+            }
+            Err(refused) => EventFate::Refused(refused),
+        });
     }
+    let states = app.metering.count_elsewhere(used, app.now()).await?;
+    let answer = CountedEvents::of(outcomes, states);
+    if let Some(why) = answer.first_refusal() {
+        tracing::warn!(refused = answer.refused, why, "usage events are refused");
+    }
+    Ok(answer)
+}
 
-    /// The tenant that an event is about, or why it cannot be counted for it.
-    fn tenant_of(&self, told: &Told) -> Result<Arc<Served>, (&'static str, &'static str)> {
-        let tenant = self.directory.get(&told.tenant).filter(|tenant| tenant.phase != Some(Phase::Deleted));
-        let tenant = tenant.ok_or((
-            "unknown_tenant",
-            "subject: no tenant has this id. Send the id, as X-Tenant-Id or spec.tenantId tells it, not the name",
-        ))?;
-        if tenant.config.is_none() || tenant.quota.is_none() {
-            return Err(("not_ready", "the tenant is not set up yet, so it has no period to count in"));
-        }
-        Ok(tenant)
+/// The tenant that an event is about, or why it cannot be counted for it.
+fn tenant_of(app: &App, told: &Told) -> Result<Arc<Served>, (&'static str, &'static str)> {
+    let tenant = app.directory.get(&told.tenant).filter(|tenant| tenant.phase != Some(Phase::Deleted));
+    let tenant = tenant.ok_or((
+        "unknown_tenant",
+        "subject: no tenant has this id. Send the id, as X-Tenant-Id or spec.tenantId tells it, not the name",
+    ))?;
+    if tenant.config.is_none() || tenant.quota.is_none() {
+        return Err(("not_ready", "the tenant is not set up yet, so it has no period to count in"));
     }
+    Ok(tenant)
 }
 
 fn unauthorized() -> Problem {

@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::App;
 use super::serving::problem::{Code, Problem, ProblemBody};
 use crate::api::Timestamp;
+use crate::providers::stripe::is_meter_error;
 use crate::telemetry::Span;
 use hints::{Hint, Target, Told};
 use signature::{Signature, SignatureError};
@@ -72,6 +73,18 @@ pub async fn stripe(
     let (Some(id), Some(type_)) = (event["id"].as_str(), event["type"].as_str()) else {
         return Err(refuse("The body is not a Stripe event"));
     };
+    if is_meter_error(type_) {
+        // Without data, which the controller reads at Stripe.
+        let meter = event["related_object"]["id"].as_str().unwrap_or_default();
+        tracing::warn!(
+            event = id,
+            type_,
+            meter,
+            "Stripe found usage wrong that it had taken: see the controller's log"
+        );
+        count("usage_error");
+        return Ok(StatusCode::OK);
+    }
     let Some((target, hint)) = says(id, type_, &event["data"]["object"]) else {
         count("unused");
         return Ok(StatusCode::OK);

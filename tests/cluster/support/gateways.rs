@@ -67,7 +67,7 @@ fn example(fence: &str) -> &'static str {
 }
 
 impl Gateway {
-    /// Debian's nginx with the recipe. None where it is not installed.
+    /// Debian's nginx with the recipe. None if it is not installed.
     pub async fn nginx(world: &World, service: &Service) -> Option<Self> {
         let program =
             ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| std::path::Path::new(path).is_file());
@@ -117,6 +117,33 @@ impl Gateway {
         command.arg("-c").arg(&file).args(["--log-level", "warning", "--concurrency", "1", "--use-dynamic-base-id"]);
         command.stdin(Stdio::null());
         Self::run(command, port).await
+    }
+
+    /// Traefik with the middleware of the page, which it reads from a file.
+    pub async fn traefik(world: &World, service: &Service) -> Self {
+        let (file, port) = (folder(&format!("{}-traefik.yaml", world.namespace)), free_port());
+        let middleware: Value =
+            serde_yaml::from_str(&example("yaml traefik").replace(&format!("http://{WEB}"), &world.web)).expect("YAML");
+        let name = middleware["metadata"]["name"].as_str().expect("a name");
+        let config = json!({"http": {
+            "middlewares": {name: middleware["spec"]},
+            "routers": {"all": {"rule": "PathPrefix(`/`)", "service": "yours", "middlewares": [name]}},
+            "services": {"yours": {"loadBalancer": {"servers": [{"url": format!("http://{}", service.addr)}]}}},
+        }});
+        std::fs::write(&file, config.to_string()).expect("written");
+        let mut command = Command::new(python("gateways").await.join("traefik"));
+        command.arg(format!("--entrypoints.web.address=127.0.0.1:{port}"));
+        command.arg(format!("--providers.file.filename={}", file.display()));
+        // As other gateways do by default.
+        command.arg("--entrypoints.web.http.maxheaderbytes=32768");
+        // It asks nobody for a newer version.
+        command.args(["--global.checknewversion=false", "--global.sendanonymoususage=false", "--log.level=WARN"]);
+        command.stdin(Stdio::null());
+        let traefik = Self::run(command, port).await;
+        // It listens before it has read the file.
+        let ready = async || world.http.get(&traefik.url).send().await.is_ok_and(|answer| answer.status() == 401);
+        world.until("Traefik has its routes", ready).await;
+        traefik
     }
 
     async fn run(mut command: Command, port: u16) -> Self {

@@ -1,5 +1,6 @@
 //! The ledger of a world: one process, which begins with the first controller or web, and what it has counted.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -42,6 +43,25 @@ impl LedgerOfWorld {
     pub fn next_journal(&mut self) -> PathBuf {
         self.journals += 1;
         self.folder.join(format!("journal-{}", self.journals))
+    }
+}
+
+/// The sums of a unit, by the tenants' ids.
+#[derive(Debug)]
+pub struct Sums {
+    pub lines: BTreeMap<String, i64>,
+    pub days: BTreeMap<String, i64>,
+    pub hours: BTreeMap<String, i64>,
+    /// Over the site's days.
+    pub site: i64,
+    /// Operations that are neither settled nor voided.
+    pub pending: i64,
+}
+
+impl Sums {
+    /// What was counted for a tenant: by its lines, by its days and by its hours.
+    pub fn of(&self, tenant: &str) -> [i64; 3] {
+        [&self.lines, &self.days, &self.hours].map(|sums| sums.get(tenant).copied().unwrap_or_default())
     }
 }
 
@@ -95,6 +115,26 @@ impl World {
         let now = tenant_operator::api::Timestamp::now().as_second();
         let sql = "UPDATE closed SET until = max(until, ?1) + 3600";
         connection.execute(sql, [now.div_euclid(3600) * 3600]).expect("written");
+    }
+
+    /// The sums of a unit over all that the ledger keeps.
+    pub fn sums(&self, unit: Unit) -> Sums {
+        let path = self.ledger.folder.join("data/ledger.db");
+        let connection = rusqlite::Connection::open(path).expect("the ledger's file");
+        let by_tenant = |table: &str| {
+            let sql = format!("SELECT tenant, sum({unit}) FROM {table} GROUP BY tenant");
+            let mut statement = connection.prepare(&sql).expect("SQL");
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+            rows.collect::<Result<_, _>>().expect("sums")
+        };
+        let number = |sql: &str| connection.query_row(sql, [], |row| row.get(0)).expect("a number");
+        Sums {
+            lines: by_tenant("line"),
+            days: by_tenant("tenant_day"),
+            hours: by_tenant("tenant_hour"),
+            site: number(&format!("SELECT sum({unit}) FROM site_day")),
+            pending: number("SELECT count(*) FROM operation WHERE state = 'pending'"),
+        }
     }
 
     /// A client of the ledger.

@@ -1,6 +1,7 @@
 //! The controllers and replicas of web of a world: their arguments and environment, their start and end.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -67,10 +68,19 @@ impl World {
     /// The same, with its log in another place.
     pub fn start_web_logging(&mut self, args: &[&str], log: Stdio) {
         self.start_ledger();
+        let journal = self.ledger.next_journal();
+        let (process, web, metrics) = self.web_process(&journal, args, log);
+        (self.web, self.web_metrics) = (web, metrics);
+        self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
+        self.web_processes.push(process);
+    }
+
+    /// A process of web with this journal, where it listens, and where its metrics are.
+    pub fn web_process(&self, journal: &Path, args: &[&str], log: Stdio) -> (Process, String, String) {
         let mut command = self.command("web");
         command.stderr(log);
         if !self.environment.iter().any(|(name, _)| name == "LEDGER_JOURNAL") {
-            command.env("LEDGER_JOURNAL", self.ledger.next_journal());
+            command.env("LEDGER_JOURNAL", journal);
         }
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
         if !args.contains(&"--signups-per-minute") {
@@ -82,10 +92,8 @@ impl World {
             let line = lines.next().expect("web says where it listens").expect("text");
             line.strip_prefix(what).unwrap_or_else(|| panic!("{line}")).to_owned()
         };
-        self.web = said("listening on ");
-        self.web_metrics = said("metrics on ");
-        self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
-        self.web_processes.push(Process::of(child));
+        let (web, metrics) = (said("listening on "), said("metrics on "));
+        (Process::of(child), web, metrics)
     }
 
     /// The first replica of web.

@@ -37,6 +37,26 @@ impl World {
         }
     }
 
+    /// Waits until all Tenants are as wanted, for as long as there is progress. Lists them every two seconds: to look at
+    /// each would be most of the machine's work.
+    pub async fn all_are(&self, count: usize, what: &str, wanted: impl Fn(&TenantStatus) -> bool) {
+        let started = Instant::now();
+        let (mut most, mut progress) = (0, started);
+        loop {
+            let all = self.tenants().list(&Default::default()).await.expect("listed").items;
+            let are = all.iter().filter_map(|t| t.status.as_ref()).filter(|s| wanted(s)).count();
+            if are == count {
+                println!("{what}: {:.1} s", started.elapsed().as_secs_f64());
+                return;
+            }
+            if are > most {
+                (most, progress) = (are, Instant::now());
+            }
+            assert!(progress.elapsed() < LIMIT, "{are} of {count} are {what}");
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    }
+
     pub async fn wait_phase(&self, name: &str, phase: Phase) -> TenantStatus {
         self.wait(name, &phase.to_string(), |s| s.phase == Some(phase)).await
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tenant_operator::ledger::answers::{KEYS, Key};
+use tenant_operator::ledger::answers::{KEYS, Key, ROW};
 use tenant_operator::ledger::store::Store;
 use tenant_operator::ledger::wire::{AnswerState, KeptAnswer};
 
@@ -31,7 +31,17 @@ async fn begin(store: &Arc<dyn Store>, key: Key, now: i64) -> Result<AnswerState
 }
 
 async fn finish(store: &Arc<dyn Store>, key: Key, answer: Option<KeptAnswer>, now: i64) -> Result<bool, String> {
-    store.answers().finish(key, answer, at(now)).await.map_err(said)
+    finish_within(i64::MAX, store, key, answer, now).await
+}
+
+async fn finish_within(
+    most: i64,
+    store: &Arc<dyn Store>,
+    key: Key,
+    answer: Option<KeptAnswer>,
+    now: i64,
+) -> Result<bool, String> {
+    store.answers().finish(key, answer, most, at(now)).await.map_err(said)
 }
 
 /// The first that begins a key serves it, the others wait for its answer, and it is kept for a day.
@@ -106,4 +116,60 @@ pub async fn bounded(place: &dyn Place) -> Verdict {
     same("erased", store.answers().erase("acme").await.map_err(said)? > 100, true)?;
     same("all", begin(&store, key("acme", "701", "s"), NOON).await?, AnswerState::New)?;
     same("of others", begin(&store, by(2, key("other", "0", "r")), NOON).await?, AnswerState::InProgress)
+}
+
+/// All tenants together have a bound: their oldest answers make room, and a request that is being served keeps its key.
+pub async fn bounded_in_all(place: &dyn Place) -> Verdict {
+    let store = place.open().await.map_err(said)?;
+    let bytes = async |store: &Arc<dyn Store>| store.answers().bytes().await.map_err(said);
+    let one = ROW + answer(1000).size();
+    let most = ROW + 10 * one;
+    same("nothing", bytes(&store).await?, 0)?;
+    begin(&store, key("waits", "0", "r"), NOON).await?;
+    same("a key", bytes(&store).await?, ROW)?;
+    let tenants = ["a", "b", "c", "d"];
+    for number in 0..3 {
+        for tenant in tenants {
+            let key = key(tenant, &number.to_string(), "r");
+            begin(&store, key.clone(), NOON).await?;
+            same("kept", finish_within(most, &store, key, Some(answer(1000)), NOON).await?, true)?;
+        }
+    }
+    same("full", bytes(&store).await?, most)?;
+    let is_there = async |tenant: &str, number: i64| {
+        let state = begin(&store, key(tenant, &number.to_string(), "another"), NOON).await?;
+        Ok::<_, String>(state == AnswerState::OtherRequest)
+    };
+    same("the one that waits", is_there("waits", 0).await?, true)?;
+    for (at, tenant) in tenants.into_iter().enumerate() {
+        same("the oldest", is_there(tenant, 0).await?, at > 1)?;
+        same("the newest", is_there(tenant, 2).await?, true)?;
+    }
+    // Two keys were begun anew, one of them a second time, and one is given back.
+    begin(&store, key("a", "0", "third"), NOON + 61).await?;
+    same("not twice", bytes(&store).await?, most + 2 * ROW)?;
+    finish(&store, by(1, key("a", "0", "third")), None, NOON + 62).await?;
+    same("given back", bytes(&store).await?, most + ROW)?;
+    let found = place.left_by_a_crash().await.open().await.map_err(said)?;
+    same("after a crash", bytes(&found).await?, most + ROW)?;
+    drop(found);
+    // A bound that is lowered, and many at once.
+    let many = (0..20).map(|number| {
+        let (store, key) = (store.clone(), key("e", &number.to_string(), "r"));
+        tokio::spawn(async move {
+            begin(&store, key.clone(), NOON).await?;
+            finish_within(5 * one, &store, key, Some(answer(1000)), NOON).await
+        })
+    });
+    for done in join_all(many.collect::<Vec<_>>()).await {
+        same("kept at once", done.map_err(|error| error.to_string())??, true)?;
+    }
+    begin(&store, key("f", "0", "r"), NOON).await?;
+    finish_within(5 * one, &store, key("f", "0", "r"), Some(answer(1000)), NOON).await?;
+    same("within the bound", bytes(&store).await? <= 5 * one, true)?;
+    same("all of them are over", store.answers().sweep(at(NOON + 2 * 24 * 3600), 1000).await.map_err(said)? > 0, true)?;
+    same("nothing is left", bytes(&store).await?, 0)?;
+    begin(&store, key("g", "0", "r"), NOON).await?;
+    store.answers().erase("g").await.map_err(said)?;
+    same("erased", bytes(&store).await?, 0)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use tenant_operator::ledger::account::LineKind;
 use tenant_operator::ledger::decision::{Action, Command, Refusal};
-use tenant_operator::ledger::store::{ClosedHour, ClosedHours, Store};
+use tenant_operator::ledger::store::{ClosedHour, ClosedHours, Store, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use super::{Client, DAY, NOON, Place, Verdict, at, period, posted, queries, reading, refusal, said, same};
@@ -56,6 +56,14 @@ pub async fn closed(place: &dyn Place) -> Verdict {
     same("closed for good", hours(&store, "acme", NOON + HOUR + 1, NOON).await?.closed_until, at(NOON + 2 * HOUR))?;
     same("of another tenant", hours(&store, "other", 0, NOON).await?.hours, vec![row(NOON, 0, queries(1000))])?;
     same("of none", hours(&store, "nobody", 0, NOON).await?.hours, vec![])?;
+    // Each line says which hour it is part of.
+    for hour in [NOON, NOON + HOUR] {
+        let lines = reading::all_lines(&store, 1000).await?;
+        let of = |line: &&StoredLine| line.tenant == "acme" && line.hour == at(hour);
+        let sum = lines.iter().filter(of).fold(Amounts::ZERO, |sum, line| sum.plus(line.amounts));
+        let rows = [first, second[0], second[1]].into_iter().filter(|row| row.hour == at(hour));
+        same("the lines of an hour", sum, rows.fold(Amounts::ZERO, |sum, row| sum.plus(row.amounts)))?;
+    }
     reading::agree(&store, &["acme", "other"]).await
 }
 

@@ -41,7 +41,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 30] = [
+const CONTRACTS: [(&str, Contract); 31] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -63,6 +63,7 @@ const CONTRACTS: [(&str, Contract); 30] = [
     ("events at once", |place| Box::pin(events::at_once(place))),
     ("answers", |place| Box::pin(answers::kept(place))),
     ("answers of a tenant", |place| Box::pin(answers::bounded(place))),
+    ("answers of all", |place| Box::pin(answers::bounded_in_all(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
     ("hours", |place| Box::pin(hours::closed(place))),

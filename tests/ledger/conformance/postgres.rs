@@ -165,7 +165,7 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_without_i
     let raised = psql.args(["--command", "UPDATE ledger SET version = 99"]).output().expect("psql runs");
     assert!(raised.status.success());
     let said = Postgres::connect(&url).await.expect_err("a later schema").to_string();
-    assert!(said.contains("schema 99") && said.contains("knows 3"), "{said}");
+    assert!(said.contains("schema 99") && said.contains("knows 4"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

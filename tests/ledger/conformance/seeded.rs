@@ -12,7 +12,7 @@ use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
 use tenant_operator::ledger::store::{
-    Answers, Changed, ClosedHour, ClosedHours, Day, Pending, Store, StoreError, StoredLine,
+    Answers, Changed, ClosedHour, ClosedHours, Day, Pending, Store, StoreError, StoredLine, Waiting,
 };
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
@@ -282,6 +282,14 @@ impl Store for Faulty {
             IgnoresThePage => self.store.lines(after, 1000).await,
             _ => self.store.lines(after, most).await,
         }
+    }
+
+    async fn waiting(&self, after: i64, most: u32) -> Result<Waiting, StoreError> {
+        self.store.waiting(after, most).await
+    }
+
+    async fn id(&self) -> Result<String, StoreError> {
+        self.store.id().await
     }
 
     async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {

@@ -96,6 +96,15 @@ pub async fn expired(place: &dyn Place) -> Verdict {
     ];
     same("lines", lines(&acme).await?, wanted)?;
     acme.has("all", tokens(88), Amounts::ZERO).await?;
+    granted("idle", acme.reserve("idle", tokens(5), limits).await?)?;
+    same("expired with nothing", acme.expire("idle").await?, Answer::Expired)?;
+    for _ in 0..2 {
+        same("voided late", acme.void("idle").await?, Answer::Voided)?;
+    }
+    let late = acme.settle("idle", tokens(5)).await?;
+    same("settled after the void", refusal(late), Some(Refusal::Ended(State::Voided)))?;
+    same("what counted", refusal(acme.void("late").await?), Some(Refusal::Ended(State::Settled)))?;
+    acme.has("nothing more", tokens(88), Amounts::ZERO).await?;
     reading::agree(&acme.store, &["acme"]).await
 }
 

@@ -17,6 +17,8 @@ pub enum Mistake {
     VoidForgotten,
     /// A void that overtakes its reservation leaves no trace.
     NameNotTaken,
+    /// A void of what expired and counted nothing is answered, and leaves no trace.
+    ExpiredNotVoided,
     /// The period by the client's clock is believed.
     PeriodReopened,
     /// The limit is judged by the account as it was before the last command.
@@ -94,7 +96,10 @@ impl Mistake {
                 (Answer::Refused(Refusal::Unknown), Changes::default())
             }
             (Self::VoidForgotten, Action::Void { .. }, Some(State::Pending))
-            | (Self::NameNotTaken, Action::Void { .. }, None) => (Answer::Voided, Changes::default()),
+            | (Self::NameNotTaken, Action::Void { .. }, None)
+            | (Self::ExpiredNotVoided, Action::Void { .. }, Some(State::Expired)) => {
+                (Answer::Voided, Changes::default())
+            }
             _ => self.distort(command, facts),
         }
     }

@@ -8,7 +8,8 @@ use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Notice, View};
 
 use super::beside::Beside;
-use super::{Action, CLOSED, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
+use super::effects::{failure, writes_object};
+use super::{Action, CLOSED, LARGER, PERIOD_END, SMALLER, SessionState, Small, State};
 
 const YEAR: i64 = 365 * 24 * 3600;
 /// One more than the retries of the policy, and the first of those without limit.
@@ -53,6 +54,7 @@ impl Model for Small {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
+            waived_refund: None,
             confirmed: None,
             link_asked: None,
             erasure: None,

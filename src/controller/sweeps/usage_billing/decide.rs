@@ -18,8 +18,8 @@ use crate::providers::stripe::MeteredItem;
 const HOUR: i64 = 3600;
 /// Stripe takes what was used within 35 days. A day less, so that it is not refused while it is on its way.
 const BACK: i64 = 34 * 24 * HOUR;
-/// Seconds around the beginning of an hour, and after it, in which no price is replaced: the clocks of Stripe and of the
-/// cluster may differ, and the new price must begin in this hour.
+/// Seconds around the beginning of an hour, and after it, in which no price is replaced: the clocks of Stripe and of
+/// the cluster may differ, and the new price must begin in this hour.
 const NOT_BEFORE: i64 = 60;
 const NOT_AFTER: i64 = 55 * 60;
 
@@ -36,7 +36,8 @@ pub struct Row {
 
 /// The rows of a unit that were not recorded as sent.
 pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
-    let due = hours.iter().filter(|row| row.hour >= usage.through);
+    let unpriced = |hour| usage.unpriced.is_some_and(|gap| (gap.from..gap.until).contains(&hour));
+    let due = hours.iter().filter(|row| row.hour >= usage.through && !unpriced(row.hour));
     let row = |row: &HourUsage| Row { hour: row.hour, period: row.period, amount: row.counted[usage.unit] };
     due.map(row).filter(|row| row.amount > 0).collect()
 }
@@ -58,6 +59,7 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
     for row in done.iter().filter(|row| Some(row.hour) != open) {
         usage.sent += row.amount;
         usage.through = row.hour.plus(HOUR);
+        usage.unpriced = usage.unpriced.filter(|gap| gap.until > usage.through);
     }
 }
 
@@ -123,12 +125,13 @@ pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> Me
         since,
         through: since,
         sent: 0,
+        unpriced: None,
     })
 }
 
 /// Where usage of an item stands that takes over from another one, of this subscription or of the one before: the rows
-/// from `through` on are its, whatever time Stripe took, and dated when it began. `theirs`: what Stripe has from `since`
-/// on. Events belong to customer and meter, so the sum may hold what was sent for the other item.
+/// from `through` on are its, whatever time Stripe took, and dated when it began. `theirs`: what Stripe has from
+/// `since` on. Events belong to customer and meter, so the sum may hold what was sent for the other item.
 pub fn taking_over(unit: Unit, item: &MeteredItem, through: Timestamp, theirs: i64) -> MeteredUsage {
     MeteredUsage { through, sent: theirs, ..usage_of(&[], unit, item) }
 }
@@ -197,8 +200,8 @@ pub fn replace_at(before: Option<Timestamp>, closed_until: Timestamp) -> Timesta
 
 /// Whether this is the time to replace prices.
 pub fn may_replace(at: Timestamp, closed_until: Timestamp, now: Timestamp) -> bool {
-    // Negative if the ledger is ahead. A little: the new price may begin in an hour that was sent. Much, because its clock
-    // was wrong once: no hour ends soon, and waiting would not help.
+    // Negative if the ledger is ahead. A little: the new price may begin in an hour that was sent. Much, because its
+    // clock was wrong once: no hour ends soon, and waiting would not help.
     let into = now.since(closed_until);
     at <= closed_until && !(-NOT_BEFORE..NOT_BEFORE).contains(&into) && into < NOT_AFTER
 }

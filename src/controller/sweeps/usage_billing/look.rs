@@ -1,33 +1,19 @@
-//! One tenant: reads the ledger and Stripe, sends what is due, and keeps the metered prices of the subscription.
+//! One tenant: what is read of the ledger and of Stripe.
 
 use std::sync::Arc;
 
-use super::decide::{self, Dates, Ours, Row, changes, hour_of, may_replace, record, replace_at, unsent, usage_of};
+use super::decide::{self, Dates, Row};
 use super::meters::Meters;
-use super::send::{Of, compare, send};
 use super::trouble::Trouble;
 use crate::api::usage_prices::MeteredUsage;
-use crate::api::{Plan, Tenant, Timestamp, Unit, UsageBilling, UsagePrice};
+use crate::api::{Plan, Tenant, Timestamp, UsagePrice};
 use crate::controller::context::Context;
 use crate::ledger::wire::HourUsage;
-use crate::providers::biller::{Biller, Delivery, Meter};
+use crate::providers::biller::Meter;
 use crate::providers::stripe::{MeteredItem, UsageSubscription};
-use crate::telemetry::OutcomeLabel;
 
 /// Hours of one answer of the ledger.
 const PAGE: u32 = 500;
-
-/// What a look found.
-pub struct Looked {
-    /// What is to be recorded, whether or not all went well.
-    pub billing: UsageBilling,
-    /// Whether it is worth to look again soon.
-    pub soon: bool,
-    /// Whether something was sent, so that Stripe's sums may lag.
-    pub sent: bool,
-    /// Why not all was sent.
-    pub trouble: Option<Trouble>,
-}
 
 /// What a look works with.
 pub struct Look<'a> {
@@ -41,56 +27,19 @@ pub struct Look<'a> {
 }
 
 /// A metered item of ours, with what is known of it.
-struct Billed<'a> {
-    item: &'a MeteredItem,
-    meter: Meter,
-    usage: MeteredUsage,
+pub struct Billed<'a> {
+    pub item: &'a MeteredItem,
+    pub meter: Meter,
+    pub usage: MeteredUsage,
+    /// Whether it takes over in this look what was left of its unit.
+    pub begun: bool,
     /// Whether something was sent in this look, also where it failed later.
-    sent: bool,
+    pub sent: bool,
 }
 
 impl Look<'_> {
-    /// Looks at a tenant with a subscription.
-    pub async fn run(&self, subscription: &str) -> Result<Looked, Trouble> {
-        let recorded = self.tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
-        let recorded = recorded.cloned().unwrap_or_default();
-        let there = self.subscription(subscription).await?;
-        let (wanted, unready) = self.wanted_meters(subscription).await;
-        let plans = self.plans.iter().flat_map(|plan| &plan.spec.usage_prices).chain(self.wanted);
-        let kept = Ours::new(&recorded.meters, plans);
-        let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
-        let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
-        let mut billed = self.billed(&there, &ours, &recorded).await?;
-        let from = billed.iter().map(|one| one.usage.through).min().unwrap_or_else(|| hour_of(self.now));
-        let (closed_until, hours) = self.hours(from).await?;
-        let (mut sent, mut trouble) = (false, None);
-        for one in &mut billed {
-            if let Err(error) = self.bring_up(&there, one, &hours, closed_until).await {
-                trouble = Some(Trouble::both(trouble, error));
-            }
-            sent |= one.sent;
-        }
-        let same = *recorded.subscription == *subscription;
-        let replace_at = recorded.replace_at.filter(|_| same);
-        let usages = billed.into_iter().map(|one| one.usage).collect();
-        let mut billing =
-            UsageBilling { subscription: subscription.into(), meters: usages, replace_at, invoice_by_hand: false };
-        let mut soon = sent;
-        if there.ended_at.is_none() {
-            trouble = trouble.or(unready);
-        }
-        if trouble.is_none() {
-            let ours: Vec<_> = ours.iter().map(|(item, _)| *item).collect();
-            match self.follow_plan(&there, &ours, &mut billing, closed_until, sent).await {
-                Ok(due) => soon = due,
-                Err(error) => trouble = Some(error),
-            }
-        }
-        Ok(Looked { billing, soon, sent, trouble })
-    }
-
     /// The subscription, if it is this tenant's.
-    async fn subscription(&self, id: &str) -> Result<UsageSubscription, Trouble> {
+    pub async fn subscription(&self, id: &str) -> Result<UsageSubscription, Trouble> {
         let there = match self.context.providers.stripe.usage_subscription(id).await {
             Err(error) if error.is_not_found() => return Err(Trouble::Unknown(id.to_owned())),
             there => there?,
@@ -105,7 +54,7 @@ impl Look<'_> {
     }
 
     /// The meters of the prices of the plan in force, and why a price cannot be put on the subscription.
-    async fn wanted_meters(&self, subscription: &str) -> (Vec<(&UsagePrice, Meter)>, Option<Trouble>) {
+    pub async fn wanted_meters(&self, subscription: &str) -> (Vec<(&UsagePrice, Meter)>, Option<Trouble>) {
         let (mut meters, mut unready) = (Vec::new(), None);
         for price in self.wanted {
             match self.meters.of_price(&self.context.providers.stripe, price).await {
@@ -120,72 +69,14 @@ impl Look<'_> {
         (meters, unready)
     }
 
-    async fn billed<'a>(
-        &self,
-        there: &UsageSubscription,
-        ours: &[(&'a MeteredItem, Unit)],
-        recorded: &UsageBilling,
-    ) -> Result<Vec<Billed<'a>>, Trouble> {
-        if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
-            return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
-        }
-        let stripe = &self.context.providers.stripe;
-        let mut billed: Vec<Billed<'a>> = Vec::new();
-        for (item, unit) in ours.iter().copied() {
-            let meter = match self.wanted.iter().find(|price| price.stripe_price_id == *item.price) {
-                Some(price) => self.meters.of_price(stripe, price).await?,
-                None => self.meters.meter(stripe, &item.meter).await?,
-            };
-            let usage = if *recorded.subscription == *there.id {
-                usage_of(&recorded.meters, unit, item)
-            } else {
-                self.begin(there, recorded, (item, unit, &meter)).await?
-            };
-            billed.push(Billed { item, meter, usage, sent: false });
-        }
-        Ok(billed)
-    }
-
-    /// Where usage of an item of a subscription stands that was not looked at before. What was counted and not sent
-    /// under the one before goes with it, once Stripe's sum says what was sent.
-    async fn begin(
-        &self,
-        there: &UsageSubscription,
-        recorded: &UsageBilling,
-        (item, unit, meter): (&MeteredItem, Unit, &Meter),
-    ) -> Result<MeteredUsage, Trouble> {
-        let by_hand = recorded.invoice_by_hand;
-        let Some(before) = recorded.meters.iter().find(|usage| usage.unit == unit && !by_hand) else {
-            return Ok(usage_of(&[], unit, item));
-        };
-        let stripe = &self.context.providers.stripe;
-        let customer = match stripe.usage_subscription(&recorded.subscription).await {
-            Err(error) if error.is_not_found() => None,
-            before => Some(before?.customer),
-        };
-        if customer.as_ref() != Some(&there.customer) {
-            return Ok(decide::of_another_customer(before, unit, item));
-        }
-        let (closed_until, hours) = self.hours(before.through).await?;
-        let until = self.until(there, item, closed_until);
-        let (mut before, rows) = (before.clone(), unsent(&hours, before));
-        let other = self.meters.meter(stripe, &before.meter).await?;
-        let (tenant, subscription) = (self.tenant.tenant_id(), &*recorded.subscription);
-        let of = Of { tenant, customer: &there.customer, subscription, meter: &other };
-        let known = compare(stripe, of, &before, (&rows, until)).await?;
-        record(&mut before, &rows, known);
-        let theirs = stripe.reported(meter, &there.customer, hour_of(item.created), until).await?;
-        Ok(decide::taking_over(unit, item, before.through, theirs))
-    }
-
     /// A full minute after everything that was sent.
-    fn until(&self, there: &UsageSubscription, item: &MeteredItem, closed_until: Timestamp) -> Timestamp {
+    pub fn until(&self, there: &UsageSubscription, item: &MeteredItem, closed_until: Timestamp) -> Timestamp {
         let latest = self.now.max(closed_until).max(item.created).max(there.period_start);
         Timestamp::from_second((latest.as_second() / 60 + 1) * 60)
     }
 
     /// Closed hours from a moment on, and up to when hours are closed.
-    async fn hours(&self, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
+    pub async fn hours(&self, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
         let mut all = Vec::new();
         loop {
             let page = self.context.ledger.hours(self.tenant.tenant_id(), from, PAGE).await?;
@@ -197,104 +88,12 @@ impl Look<'_> {
         }
     }
 
-    /// Compares one unit with Stripe, and sends what Stripe lacks.
-    async fn bring_up(
-        &self,
-        there: &UsageSubscription,
-        one: &mut Billed<'_>,
-        hours: &[HourUsage],
-        closed_until: Timestamp,
-    ) -> Result<(), Trouble> {
-        let stripe = &self.context.providers.stripe;
-        let of = Of {
-            tenant: self.tenant.tenant_id(),
-            customer: &there.customer,
-            subscription: &there.id,
-            meter: &one.meter,
-        };
-        let rows = unsent(hours, &one.usage);
-        let (created, period_start) = (one.item.created, there.period_start);
-        let until = self.until(there, one.item, closed_until);
-        let known = compare(stripe, of, &one.usage, (&rows, until)).await?;
-        let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
-        let dates = self.with_drafts(there, &rows[known..], dates).await?;
-        let metrics = &self.context.metrics;
-        let tell = |delivery| {
-            let outcome = match delivery {
-                Delivery::New => "new",
-                Delivery::Before => "before",
-            };
-            metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome }).inc();
-        };
-        let (sent, outcome) = send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await;
-        one.sent = sent;
-        outcome
-    }
-
     /// Reads which invoices are drafts, if the time of a row depends on them.
-    async fn with_drafts(&self, there: &UsageSubscription, rows: &[Row], dates: Dates) -> Result<Dates, Trouble> {
+    pub async fn with_drafts(&self, there: &UsageSubscription, rows: &[Row], dates: Dates) -> Result<Dates, Trouble> {
         if !rows.iter().any(|row| dates.depends(row)) {
             return Ok(dates);
         }
         let drafts = self.context.providers.stripe.open_drafts(&there.id, self.now).await?;
         Ok(Dates { drafts, ..dates })
-    }
-
-    /// Gives the subscription the metered prices of the plan in force, once a full hour is over and Stripe shows all
-    /// that was sent. Says whether it is worth to look again soon.
-    async fn follow_plan(
-        &self,
-        there: &UsageSubscription,
-        ours: &[&MeteredItem],
-        billing: &mut UsageBilling,
-        closed_until: Timestamp,
-        sent: bool,
-    ) -> Result<bool, Trouble> {
-        let (gone, new) = changes(self.wanted, ours);
-        if (gone.is_empty() && new.is_empty()) || there.ended_at.is_some() {
-            billing.replace_at = None;
-            return Ok(sent);
-        }
-        let at = replace_at(billing.replace_at, closed_until);
-        billing.replace_at = Some(at);
-        if sent || there.pending || !may_replace(at, closed_until, self.now) {
-            return Ok(at <= closed_until);
-        }
-        let stripe = &self.context.providers.stripe;
-        stripe.make_flexible(there).await?;
-        // Calls to Stripe may have taken long. The next hour is as good.
-        if !may_replace(at, closed_until, self.context.clock.read().now) {
-            return Ok(true);
-        }
-        let prices: Vec<_> = new.iter().map(|price| &*price.stripe_price_id).collect();
-        let after = stripe.replace_metered(there, &gone, &prices).await?;
-        billing.replace_at = None;
-        let mut meters: Vec<_> = billing
-            .meters
-            .iter()
-            .filter(|usage| !gone.iter().any(|item| *item.price == *usage.price))
-            .cloned()
-            .collect();
-        for item in &after.items {
-            let Some(price) = new.iter().find(|price| price.stripe_price_id == *item.price) else { continue };
-            // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.
-            let theirs = if hour_of(item.created) < closed_until {
-                let meter = self.meters.of_price(stripe, price).await?;
-                let until = self.until(there, item, closed_until);
-                stripe.reported(&meter, &there.customer, hour_of(item.created), until).await?
-            } else {
-                0
-            };
-            meters.push(decide::taking_over(price.unit, item, closed_until, theirs));
-        }
-        billing.meters = meters;
-        tracing::info!(
-            tenant = self.tenant.tenant_id(),
-            subscription = there.id,
-            gone = gone.len(),
-            new = new.len(),
-            "the usage prices of the subscription follow the plan"
-        );
-        Ok(true)
     }
 }

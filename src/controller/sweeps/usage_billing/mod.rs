@@ -8,20 +8,27 @@
 //! What a plan includes is the first tier of its price at Stripe, and not taken off here: so Stripe's sums are the
 //! ledger's to the unit, and it begins anew with Stripe's own periods, whatever the periods of the quota are.
 
+mod bill;
 mod decide;
 mod look;
 mod meters;
+mod queue;
+mod reports;
 mod send;
+mod settle;
 mod shown;
 mod trouble;
+mod visit;
+mod waiting;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
 use kube::ResourceExt;
-use kube::api::ListParams;
 
 use crate::api::tenant::BillingMode;
 use crate::api::{Phase, Tenant, Timestamp};
@@ -29,87 +36,118 @@ use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::providers::{Party, Priority};
 
-use decide::hour_of;
-use look::Look;
 use meters::Meters;
-use trouble::Trouble;
+use queue::{Known, Schedule, Seen, spread};
+use reports::Asked;
+use visit::visit;
 
-/// Tenants whose usage is sent at the same time. Each is another customer.
-const AT_ONCE: usize = 4;
-/// Seconds for which Stripe's sums may lack what was sent.
-const LAG: i64 = 15 * 60;
-/// Seconds for which a trouble that goes by itself is not shown.
-const PATIENCE: i64 = 15 * 60;
-/// Seconds after which it is looked again whether a person has ended a trouble.
-const RETRY: i64 = 10 * 60;
 /// Passes after which all tenants are looked through, although no Plan has usage prices: one may have had them.
 const ALL: u32 = 60;
 
-/// What is remembered of a tenant between two looks.
-#[derive(Clone, Debug)]
-struct Known {
-    looked_at: Timestamp,
-    /// The plan in force, and its generation.
-    plan: (String, Option<i64>),
-    soon: bool,
-    sent_at: Option<Timestamp>,
-    failing_since: Option<Timestamp>,
-    /// The reason of a trouble that is shown.
-    trouble: Option<&'static str>,
+/// How usage is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How often it is looked who is due.
+    pub every: Duration,
+    /// After how long each tenant is looked at, whatever the hour.
+    pub again: Duration,
+    /// Tenants that are looked at at the same time, at most. Each is another customer.
+    pub at_once: usize,
 }
 
-impl Known {
-    /// Of a tenant that this process has not looked at yet. The one before may have sent something just now.
-    fn new(started: Timestamp) -> Self {
-        Self {
-            looked_at: started,
-            plan: (String::new(), None),
-            soon: true,
-            sent_at: Some(started),
-            failing_since: None,
-            trouble: None,
-        }
-    }
-
-    fn is_due(&self, plan: &(String, Option<i64>), now: Timestamp, again: i64) -> bool {
-        let again = if self.trouble.is_some() { again.min(RETRY) } else { again };
-        let another_hour = hour_of(self.looked_at) != hour_of(now);
-        another_hour || self.soon || self.plan != *plan || now.since(self.looked_at) >= again
-    }
-}
-
-/// Sends until the lease is lost: looks at each tenant once an hour, and again after `again`.
-pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
+/// Sends until the lease is lost: looks at each tenant once an hour, and where that is worth it.
+pub async fn send(context: Arc<Context>, pace: Pace) {
     if !context.caches.filled().await {
         return;
     }
+    let asked = Asked::default();
+    tokio::join!(reports::watch(&context, &asked, pace.every), looks(&context, &asked, pace));
+}
+
+/// The tenants that are known, that are due, and that are looked at.
+struct Sweep<'a> {
+    context: &'a Context,
+    started: Timestamp,
+    known: HashMap<String, Known>,
+    /// Those that are due, by uid, the next one first.
+    due: VecDeque<(String, Key)>,
+    /// Those that are looked at now: Stripe takes one call at a time for a customer and a meter.
+    looking: HashSet<String>,
+    /// Those that are to be looked at now, as far as that has not begun.
+    asked: HashSet<String>,
+    passes: u32,
+}
+
+async fn looks(context: &Context, asked: &Asked, pace: Pace) {
     let (meters, started) = (Meters::default(), context.clock.read().now);
-    let again = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
-    let (mut known, mut reasons): (HashMap<String, Known>, _) = (HashMap::new(), BTreeMap::new());
-    for pass in 0_u32.. {
-        let all = pass.is_multiple_of(ALL) || !known.is_empty();
-        let tenants: HashMap<_, _> =
-            billed(&context, all).into_iter().map(|tenant| (tenant.uid().unwrap_or_default(), tenant)).collect();
-        known.retain(|uid, _| tenants.contains_key(uid));
-        let now = context.clock.read().now;
-        let due = tenants.iter().filter(|(uid, tenant)| {
-            known.get(*uid).is_none_or(|known| known.is_due(&plan_of(&context, tenant), now, again))
-        });
-        let due: Vec<_> = due.map(|(uid, tenant)| (uid.clone(), tenant.clone())).collect();
-        let looks = due.into_iter().map(|(uid, tenant)| {
-            let before = known.get(&uid).cloned().unwrap_or_else(|| Known::new(started));
-            let (context, meters) = (&context, &meters);
-            async move {
-                let id = tenant.tenant_id().to_owned();
-                // On the heap: the future of a look is large.
-                let look = Box::pin(Priority::Resync.scope(visit(context, meters, &tenant, before)));
-                (uid, Party::scope(&id, look).await)
+    let (known, due, looking) = (HashMap::new(), VecDeque::new(), HashSet::new());
+    let mut sweep = Sweep { context, started, known, due, looking, asked: HashSet::new(), passes: 0 };
+    let (mut running, mut reasons) = (FuturesUnordered::<BoxFuture<'_, (String, Known)>>::new(), BTreeMap::new());
+    let mut ticks = tokio::time::interval(pace.every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            Some((uid, known)) = running.next() => {
+                sweep.looking.remove(&uid);
+                sweep.known.insert(uid, known);
             }
-        });
-        let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
-        known.extend(looked);
-        measure(&context, &known, &mut reasons);
-        tokio::time::sleep(every).await;
+            _ = ticks.tick() => {
+                measure(context, &sweep.known, &mut reasons);
+                sweep.asked.extend(asked.take());
+                sweep.queue(pace);
+            }
+        }
+        while running.len() < pace.at_once.max(1)
+            && let Some((uid, tenant, before)) = sweep.take_next()
+        {
+            let meters = &meters;
+            // On the heap: the future of a look is large.
+            running.push(Box::pin(async move {
+                let id = tenant.tenant_id().to_owned();
+                let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
+                (uid, Box::pin(Party::scope(&id, look)).await)
+            }));
+        }
+    }
+}
+
+impl Sweep<'_> {
+    /// Queues the tenants that are due, those that used something first.
+    fn queue(&mut self, pace: Pace) {
+        let all = self.passes.is_multiple_of(ALL) || !self.known.is_empty();
+        self.passes = self.passes.wrapping_add(1);
+        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX >> 1);
+        let (context, now) = (self.context, self.context.clock.read().now);
+        let mut there = HashMap::new();
+        for tenant in billed(context, all) {
+            there.insert(tenant.uid().unwrap_or_default(), (Key::of(&tenant), Seen::of(context, &tenant)));
+        }
+        self.known.retain(|uid, _| there.contains_key(uid));
+        self.asked.retain(|uid| there.contains_key(uid));
+        let (soon, again) = (seconds(pace.every), seconds(pace.again));
+        let schedule = Schedule { started: self.started, spread: spread(there.len()), soon, again };
+        let rank = |(uid, (key, seen)): (String, (Key, Seen))| {
+            let rank = schedule.place(&uid, self.known.get(&uid), &seen, now);
+            let rank = if self.asked.contains(&uid) { Some(i64::MIN) } else { rank };
+            rank.filter(|_| !self.looking.contains(&uid)).map(|rank| (rank, uid, key))
+        };
+        let mut due: Vec<_> = there.into_iter().filter_map(rank).collect();
+        due.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+        self.due = due.into_iter().map(|(_, uid, key)| (uid, key)).collect();
+    }
+
+    /// The next tenant to look at, with what is known of it.
+    fn take_next(&mut self) -> Option<(String, Arc<Tenant>, Known)> {
+        while let Some((uid, key)) = self.due.pop_front() {
+            let tenant = self.context.caches.tenant(&key).filter(|tenant| tenant.uid().as_ref() == Some(&uid));
+            if let Some(tenant) = tenant {
+                let known = self.known.get(&uid).cloned().unwrap_or_else(|| Known::new(self.started));
+                self.asked.remove(&uid);
+                self.looking.insert(uid.clone());
+                return Some((uid, tenant, known));
+            }
+        }
+        None
     }
 }
 
@@ -145,79 +183,6 @@ fn plan_of(context: &Context, tenant: &Tenant) -> (String, Option<i64>) {
     let name = tenant.plan_in_force().to_owned();
     let generation = context.caches.plan(&name).and_then(|plan| plan.metadata.generation);
     (name, generation)
-}
-
-/// Looks at a tenant, and writes down what was found.
-async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: Known) -> Known {
-    let now = context.clock.read().now;
-    let plan = plan_of(context, tenant);
-    let mut known = Known { looked_at: now, plan, soon: false, ..before };
-    let found = look(context, meters, tenant, now, &mut known).await;
-    let trouble = match found {
-        Ok(trouble) => trouble,
-        Err(error) => Some(error),
-    };
-    let Some(trouble) = trouble else {
-        (known.failing_since, known.trouble) = (None, None);
-        return known;
-    };
-    known.soon = trouble.passes();
-    let since = *known.failing_since.get_or_insert(now);
-    if trouble.passes() && now.since(since) < PATIENCE {
-        tracing::debug!(tenant = %tenant.name_any(), error = %trouble, "usage is not sent yet");
-        return known;
-    }
-    if known.trouble != Some(trouble.reason()) {
-        tracing::warn!(tenant = %tenant.name_any(), reason = trouble.reason(), error = %trouble, "usage is not sent");
-        context.events.warn(tenant, "UsageNotBilled", trouble.to_string());
-    }
-    known.trouble = Some(trouble.reason());
-    known
-}
-
-/// What keeps the usage of a tenant from being sent, if anything does.
-async fn look(
-    context: &Context,
-    meters: &Meters,
-    seen: &Tenant,
-    now: Timestamp,
-    known: &mut Known,
-) -> Result<Option<Trouble>, Trouble> {
-    // Nothing is sent by what a cache says. The controller may list Tenants and not get one.
-    let only = ListParams::default().fields(&format!("metadata.name={}", seen.name_any()));
-    let Some(live) = context.kubernetes.tenants(seen).list(&only).await?.items.into_iter().next() else {
-        return Ok(None);
-    };
-    let subscription = live.spec.billing.stripe.as_ref().and_then(|refs| refs.subscription_id.as_deref());
-    let (Some(subscription), true) = (subscription, live.uid() == seen.uid() && is_billed(context, &live)) else {
-        return Ok(None);
-    };
-    let plans = context.caches.all_plans();
-    let Some(plan) = plans.iter().find(|plan| plan.name_any() == live.plan_in_force()) else { return Ok(None) };
-    let wanted = &plan.spec.usage_prices;
-    let looked = Look { context, meters, tenant: &live, wanted, plans: &plans, now }.run(subscription).await;
-    let (billing, trouble) = match looked {
-        Ok(looked) => {
-            known.soon = looked.soon;
-            if looked.sent {
-                known.sent_at = Some(now);
-            }
-            (Some(looked.billing), looked.trouble)
-        }
-        Err(trouble) => (None, Some(trouble)),
-    };
-    let settling = known.sent_at.is_some_and(|at| now.since(at) < LAG);
-    let trouble = trouble.map(|trouble| match trouble {
-        Trouble::Differs { .. } if settling => Trouble::Settling,
-        trouble => trouble,
-    });
-    let lasting = known.failing_since.is_some_and(|since| now.since(since) >= PATIENCE);
-    let told = trouble.as_ref().filter(|trouble| !trouble.passes() || lasting);
-    let quiet = trouble.is_some() && told.is_none();
-    if let Some(status) = shown::status(&live, billing, told, quiet, now) {
-        context.kubernetes.replace_status(&live, "usage_billing", status).await?;
-    }
-    Ok(trouble)
 }
 
 /// Sets the metric of tenants whose usage is not sent.

@@ -38,8 +38,8 @@ pub async fn compare(
 }
 
 /// Sends the rows that Stripe lacks, one after the other: Stripe takes one call at a time for a customer and a meter.
-/// Whatever happens, `usage` says afterwards what Stripe has for sure. Says beside it whether Stripe's sums may lag from
-/// now on: a call that failed may have been carried out.
+/// Whatever happens, `usage` says afterwards what Stripe has for sure. Says beside it whether Stripe's sums may lag
+/// from now on: a call that failed may have been carried out.
 pub async fn send(
     biller: &dyn Biller,
     of: Of<'_>,

@@ -16,7 +16,7 @@ pub fn status(
     let mut status = before.clone();
     if let Some(billing) = billing {
         // A tenant that never had a price by use shows nothing.
-        let nothing = billing.meters.is_empty() && billing.replace_at.is_none();
+        let nothing = billing.meters.is_empty() && billing.replace_at.is_none() && billing.waiting.is_empty();
         status.usage_billing = Some(Box::new(billing)).filter(|_| !nothing);
     }
     // What a person was told stands while it is not known whether it has changed.

@@ -36,7 +36,7 @@ fn row(number: i64, of: i64, amount: i64) -> Row {
 
 fn usage() -> MeteredUsage {
     let (price, meter) = ("price_1".into(), "mtr_1".into());
-    MeteredUsage { unit: Unit::Queries, price, meter, since: at(NOON), through: at(NOON), sent: 0 }
+    MeteredUsage { unit: Unit::Queries, price, meter, since: at(NOON), through: at(NOON), sent: 0, unpriced: None }
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn usage_that_nothing_bills_is_told_of_all_units() {
     let over = |unit, amount| Trouble::Over { amounts: vec![(unit, amount)], subscription: "sub_1".into() };
     let both = Trouble::both(Some(over(Unit::Queries, 12)), over(Unit::PromptTokens, 300));
     let said = both.to_string();
-    assert!(said.starts_with("12 queries and 300 prompt_tokens were not billed"), "{said}");
+    assert!(said.starts_with("12 queries and 300 promptTokens were not billed"), "{said}");
     let first = Trouble::both(Some(Trouble::Unknown("sub_1".into())), both);
     assert_eq!(first.reason(), "SubscriptionUnknown");
 }

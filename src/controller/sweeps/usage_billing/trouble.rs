@@ -42,9 +42,10 @@ pub enum Trouble {
     },
     /// Stripe has another number than was sent.
     #[error(
-        "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
-         No {unit} are sent until they agree: if nothing else writes to the meter and Stripe's number stays the same for an hour, send an \
-         event with the difference to Stripe"
+        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
+         No {name} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
+         number the customer pays",
+        name = .unit.in_plans()
     )]
     Differs {
         /// The unit.
@@ -63,6 +64,18 @@ pub enum Trouble {
     /// Stripe's sums may lack what was sent in the last minutes.
     #[error("Stripe does not show yet what was sent")]
     Settling,
+    /// Nothing bills it yet.
+    #[error(
+        "{} wait: they were counted before subscription {subscription}, which has no price for them. They are billed once it has one. To \
+         drop them, run `kubectl tenant settle-usage`",
+        listed(.amounts)
+    )]
+    Waits {
+        /// How much of which units.
+        amounts: Vec<(Unit, i64)>,
+        /// The subscription.
+        subscription: String,
+    },
     /// Nothing bills it any more.
     #[error(
         "{} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them by hand if \
@@ -88,7 +101,7 @@ impl From<UsagePriceError> for Trouble {
 
 /// `12 queries and 300 prompt_tokens`.
 fn listed(amounts: &[(Unit, i64)]) -> String {
-    amounts.iter().map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" and ")
+    amounts.iter().map(|(unit, amount)| format!("{amount} {}", unit.in_plans())).collect::<Vec<_>>().join(" and ")
 }
 
 impl Trouble {
@@ -107,7 +120,8 @@ impl Trouble {
         }
     }
 
-    /// One word for programs.
+    /// One word for programs. By hand: the words are fixed, the variants' names are not, and one word is a constant
+    /// that the metric and the condition use.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Ledger(_) => "LedgerUnavailable",
@@ -119,6 +133,7 @@ impl Trouble {
             Self::Shared { .. } => "MeterShared",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
+            Self::Waits { .. } => "WaitsForPrice",
             Self::Over { .. } => Self::OVER,
         }
     }

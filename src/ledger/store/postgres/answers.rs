@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::{ATTEMPTS, Interrupted, Postgres, pause, rows};
 use crate::api::Timestamp;
-use crate::ledger::answers::{Finish, KEPT, Kept, Key, begin, finish, too_many};
+use crate::ledger::answers::{Finish, KEPT, Kept, Key, ROOM, begin, finish, make_room, too_many};
 use crate::ledger::store::{Answers, StoreError};
 use crate::ledger::wire::{AnswerState, KeptAnswer};
 
@@ -22,8 +22,22 @@ impl Answers for Postgres {
         Err(StoreError::Busy)
     }
 
-    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError> {
-        Ok(self.ask(async |client: &mut Client| finish_one(client, &key, answer.as_ref(), now).await).await?)
+    async fn finish(
+        &self,
+        key: Key,
+        answer: Option<KeptAnswer>,
+        most: i64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let kept = self.ask(async |client: &mut Client| finish_one(client, &key, answer.as_ref(), now).await).await?;
+        if kept {
+            self.ask(async |client: &mut Client| shrink(client, most).await).await?;
+        }
+        Ok(kept)
+    }
+
+    async fn bytes(&self) -> Result<i64, StoreError> {
+        Ok(self.ask(async |client: &mut Client| total(client).await).await?)
     }
 
     async fn erase(&self, tenant: &str) -> Result<u64, StoreError> {
@@ -123,4 +137,24 @@ async fn trim(transaction: &Transaction<'_>, tenant: &str) -> Result<(), tokio_p
         transaction.execute(sql, &[&tenant, &last]).await?;
     }
     Ok(())
+}
+
+async fn total(client: &impl GenericClient) -> Result<i64, tokio_postgres::Error> {
+    // The sum of whole numbers is a number of any length.
+    let sql = "SELECT coalesce(sum(bytes), 0)::BIGINT FROM answer_bytes";
+    Ok(client.query_one(&client.prepare_cached(sql).await?, &[]).await?.get(0))
+}
+
+/// Deletes the oldest answers of all tenants where they take more than so many bytes. A request that is being served
+/// keeps its key. It waits for no other transaction: what another one holds is left to that one.
+async fn shrink(client: &mut Client, most: i64) -> Result<(), tokio_postgres::Error> {
+    let over = total(client).await?.saturating_sub(most);
+    if over <= 0 {
+        return Ok(());
+    }
+    let sql = "SELECT id, size FROM answer WHERE answer IS NOT NULL ORDER BY id LIMIT $1";
+    let oldest = client.query(&client.prepare_cached(sql).await?, &[&ROOM]).await?;
+    let ids = make_room(oldest.iter().map(|row| (row.get(0), row.get(1))), over);
+    let sql = "DELETE FROM answer WHERE id IN (SELECT id FROM answer WHERE id = ANY($1) FOR UPDATE SKIP LOCKED)";
+    client.execute(&client.prepare_cached(sql).await?, &[&ids]).await.map(drop)
 }

@@ -44,7 +44,7 @@ pub fn pool(url: &SecretString) -> Result<Pool, StoreError> {
 }
 
 /// TLS with the roots of the system, which `SSL_CERT_FILE` replaces.
-fn tls() -> rustls::ClientConfig {
+pub fn tls() -> rustls::ClientConfig {
     let mut roots = rustls::RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {

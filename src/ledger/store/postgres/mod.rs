@@ -8,6 +8,7 @@ mod answers;
 mod connection;
 mod events;
 mod hours;
+mod lines;
 mod rows;
 mod schema;
 mod values;
@@ -23,11 +24,13 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine, Waiting};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::units::Amounts;
+
+pub use connection::tls;
 
 /// How long a call to the server may take: longer than the server works on a statement, and shorter than the ledger
 /// takes for an answer.
@@ -169,7 +172,16 @@ impl Store for Postgres {
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
-        Ok(self.ask(async |client: &mut Client| rows::lines(client, after, most).await).await?)
+        Ok(self.ask(async |client: &mut Client| lines::lines(client, after, most).await).await?)
+    }
+
+    async fn waiting(&self, after: i64, most: u32) -> Result<Waiting, StoreError> {
+        Ok(self.ask(async |client: &mut Client| lines::waiting(client, after, most).await).await?)
+    }
+
+    async fn id(&self) -> Result<String, StoreError> {
+        let id = async |client: &mut Client| client.query_one("SELECT id FROM ledger", &[]).await.map(|row| row.get(0));
+        Ok(self.ask(id).await?)
     }
 
     async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {

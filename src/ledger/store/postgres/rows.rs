@@ -6,12 +6,12 @@ use tokio_postgres::{IsolationLevel, Row};
 
 use super::schema::LINE_LOCK;
 use super::values::{Bound, amounts, period};
-use super::{Interrupted, hours};
+use super::{Interrupted, hours, lines};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
 use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
-use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError, StoredLine};
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError};
 use crate::ledger::units::{Amounts, Unit};
 
 /// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where
@@ -136,10 +136,20 @@ pub async fn insert_line(
     now: Timestamp,
 ) -> Result<(), tokio_postgres::Error> {
     let kind: &'static str = (*kind).into();
-    let fixed: [Bound; 5] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), &kind];
-    insert(transaction, "line (operation, tenant, period_start, at, kind", &fixed, &[("", *amounts)], "")
-        .await
-        .map(drop)
+    let (start, at) = (period.start.as_second(), now.as_second());
+    let values: Vec<_> = amounts.each().map(|(_, amount)| amount).collect();
+    let fixed: [Bound; 5] = [&operation, &tenant, &start, &at, &kind];
+    let bound: Vec<Bound> = fixed.into_iter().chain(values.iter().map(|value| value as Bound)).collect();
+    let marks: Vec<_> = (6..6 + Unit::COUNT).map(|n| format!("CAST(${n} AS BIGINT)")).collect();
+    // Its hour is noted only where that of the moment is closed.
+    let sql = format!(
+        "INSERT INTO line (operation, tenant, period_start, at, kind, hour, {})
+             SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS BIGINT), CAST($4 AS BIGINT), CAST($5 AS TEXT),
+                 CASE WHEN until > CAST($4 AS BIGINT) THEN until END, {} FROM closed",
+        columns(""),
+        marks.join(", ")
+    );
+    transaction.execute(&transaction.prepare_cached(&sql).await?, &bound).await.map(drop)
 }
 
 /// Writes the number of a tenant's latest line: that of the last one that this session has inserted.
@@ -319,47 +329,14 @@ pub async fn days(
     Ok(rows.iter().map(|row| (Day(row.get(0)), amounts(row, 1))).collect())
 }
 
-/// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits
-/// for the commits that are under way: otherwise it could pass over one that has a smaller number and comes later.
-async fn last_line(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
-    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
-    let last: Option<i64> = transaction.query_one("SELECT max(seq) FROM line", &[]).await?.get(0);
-    transaction.commit().await?;
-    Ok(last.unwrap_or(0))
-}
-
 /// The tenants with a line after a sequence number.
 pub async fn changed(client: &mut Client, after: i64, most: u32) -> Result<Vec<Changed>, tokio_postgres::Error> {
-    let last = last_line(client).await?;
+    let last = lines::last(client).await?;
     let statement = client.prepare_cached(&changed_since(["$1", "$2", "$3"])).await?;
     let rows = client.query(&statement, &[&after, &last, &i64::from(most)]).await?;
     let read =
         |row: &Row| Changed { tenant: row.get(0), period: period(row, 1), seq: row.get(3), account: balance(row, 4) };
     Ok(rows.iter().map(read).collect())
-}
-
-/// The lines after a sequence number.
-pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
-    let last = last_line(client).await?;
-    let sql = format!(
-        "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > $1 AND seq <= $2
-         ORDER BY seq LIMIT $3",
-        columns("")
-    );
-    let rows = client.query(&sql, &[&after, &last, &i64::from(most)]).await?;
-    let line = |row: &Row| {
-        Ok(StoredLine {
-            seq: row.get(0),
-            operation: row.get(1),
-            tenant: row.get(2),
-            period_start: Timestamp::from_second(row.get(3)),
-            at: Timestamp::from_second(row.get(4)),
-            kind: row.get::<_, &str>(5).parse().map_err(|_| StoreError::Corrupt)?,
-            amounts: amounts(row, 6),
-        })
-    };
-    rows.iter().map(line).collect()
 }
 
 /// Deletes operations whose `ended_at` is before a moment. Those that another replica deletes at the same time are

@@ -2,16 +2,19 @@
 
 use deadpool_postgres::Client;
 
+use crate::ledger::answers::ROW;
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
 use crate::ledger::store::{hours, migration};
 
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Replicas that start at the same moment migrate one after the other. `TnOp` in ASCII, and the first of our locks.
 pub const MIGRATION_LOCK: i64 = 0x546e_4f70_0001;
 /// Held by each transaction that writes a line, and taken by a reader for a moment: what it reads then has no gaps.
 pub const LINE_LOCK: i64 = 0x546e_4f70_0002;
+/// Parts of the sum of what answers take.
+const PARTS: u32 = 64;
 
 fn first() -> String {
     let amounts = |prefix| declared(prefix, "BIGINT");
@@ -41,6 +44,27 @@ fn second() -> String {
            CREATE INDEX answer_until ON answer (until);"
 }
 
+/// From schema 3 to 4: what the keys of all tenants take, in parts, so that commits do not wait for each other. A
+/// trigger keeps it, because a replica of an earlier version writes keys beside this one during an upgrade. It runs at
+/// the commit: a transaction then holds all rows that it needs, so no two wait for each other.
+fn fourth() -> String {
+    format!(
+        "CREATE TABLE answer_bytes (part BIGINT PRIMARY KEY, bytes BIGINT NOT NULL);
+         CREATE FUNCTION answer_bytes_add() RETURNS trigger LANGUAGE plpgsql AS $$
+             DECLARE change BIGINT := 0;
+             BEGIN
+                 IF TG_OP <> 'DELETE' THEN change := change + NEW.size + {ROW}; END IF;
+                 IF TG_OP <> 'INSERT' THEN change := change - OLD.size - {ROW}; END IF;
+                 INSERT INTO answer_bytes VALUES (pg_backend_pid() % {PARTS}, change)
+                     ON CONFLICT (part) DO UPDATE SET bytes = answer_bytes.bytes + EXCLUDED.bytes WHERE EXCLUDED.bytes <> 0;
+                 RETURN NULL;
+             END $$;
+         CREATE CONSTRAINT TRIGGER answer_bytes AFTER INSERT OR DELETE OR UPDATE OF size ON answer
+             DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION answer_bytes_add();
+         INSERT INTO answer_bytes SELECT -1, coalesce(sum(size + {ROW}), 0) FROM answer;"
+    )
+}
+
 /// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later
 /// version wrote.
 pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
@@ -63,7 +87,13 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     }
     if version < 3 {
         transaction.batch_execute(&hours::tables("BIGINT", &declared("", "BIGINT"), "")).await?;
-        transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
+    }
+    if version < 4 {
+        transaction.batch_execute(&fourth()).await?;
+        transaction.batch_execute(&hours::of_lines("BIGINT")).await?;
+        transaction.batch_execute("ALTER TABLE ledger ADD COLUMN id TEXT NOT NULL DEFAULT ''").await?;
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        transaction.execute("UPDATE ledger SET version = $1, id = $2", &[&VERSION, &id]).await?;
     }
     Ok(transaction.commit().await?)
 }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::files;
 use super::writer::{When, Writer};
 use crate::api::Timestamp;
-use crate::ledger::answers::{Finish, KEPT, Kept, Key, begin, finish, too_many};
+use crate::ledger::answers::{Finish, KEPT, Kept, Key, ROOM, ROW, begin, finish, make_room, too_many};
 use crate::ledger::store::{Answers, StoreError};
 use crate::ledger::wire::{AnswerState, KeptAnswer};
 
@@ -18,6 +18,23 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS answer (id INTEGER PRIMARY KEY A
      CREATE INDEX IF NOT EXISTS answer_age ON answer (tenant, id, size);
      CREATE INDEX IF NOT EXISTS answer_until ON answer (until);
      CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, filling BLOB NOT NULL) STRICT;";
+
+/// The sum of what all keys take, and what keeps it right. It is added up anew when the file is opened, and written only
+/// if it differs: a ledger starts on a full volume as well.
+fn sum() -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS total (bytes INTEGER NOT NULL) STRICT;
+         INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
+         UPDATE total SET bytes = known.bytes FROM (SELECT ifnull(sum(size + {ROW}), 0) AS bytes FROM answer) AS known
+             WHERE total.bytes <> known.bytes;
+         CREATE TRIGGER IF NOT EXISTS answer_begun AFTER INSERT ON answer
+             BEGIN UPDATE total SET bytes = bytes + new.size + {ROW}; END;
+         CREATE TRIGGER IF NOT EXISTS answer_changed AFTER UPDATE OF size ON answer
+             BEGIN UPDATE total SET bytes = bytes + new.size - old.size; END;
+         CREATE TRIGGER IF NOT EXISTS answer_gone AFTER DELETE ON answer
+             BEGIN UPDATE total SET bytes = bytes - old.size - {ROW}; END;"
+    )
+}
 
 /// The file of answers.
 #[derive(Debug)]
@@ -43,7 +60,7 @@ impl AnswerFile {
     fn connect(path: &Path) -> Result<Connection, StoreError> {
         let connection = files::connect(path)?;
         files::prepare(&connection, path)?;
-        connection.execute_batch(TABLE)?;
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLE} {} COMMIT;", sum()))?;
         Ok(connection)
     }
 }
@@ -62,7 +79,13 @@ impl Answers for AnswerFile {
         self.0.write(When::Now, work).await
     }
 
-    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError> {
+    async fn finish(
+        &self,
+        key: Key,
+        answer: Option<KeptAnswer>,
+        most: i64,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
         let work = move |connection: &Connection| {
             let finish = finish(kept(connection, &key)?, &key, now);
             match (&answer, finish) {
@@ -71,6 +94,7 @@ impl Answers for AnswerFile {
                     let (until, size, text) = (now.plus(KEPT).as_second(), answer.size(), answer.text());
                     connection.prepare_cached(sql)?.execute(params![until, size, text, key.tenant, key.key])?;
                     trim(connection, &key.tenant)?;
+                    shrink(connection, most)?;
                 }
                 (None, Finish::Keep) => {
                     let sql = "DELETE FROM answer WHERE tenant = ? AND key = ?";
@@ -81,6 +105,10 @@ impl Answers for AnswerFile {
             Ok(finish == Finish::KeptBefore || (finish == Finish::Keep && answer.is_some()))
         };
         self.0.write(When::Now, work).await
+    }
+
+    async fn bytes(&self) -> Result<i64, StoreError> {
+        self.0.write(When::Now, total).await
     }
 
     async fn erase(&self, tenant: &str) -> Result<u64, StoreError> {
@@ -113,7 +141,9 @@ fn kept(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Kept>> {
 
 /// Writes a key that begins, in the place of one that is over: it is the newest.
 fn put(connection: &Connection, key: &Key, until: Timestamp) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO answer (tenant, key, request, attempt, until, size) VALUES (?, ?, ?, ?, ?, 0)";
+    // A replacement would not tell the trigger what it replaces.
+    connection.prepare_cached("DELETE FROM answer WHERE tenant = ? AND key = ?")?.execute([&key.tenant, &key.key])?;
+    let sql = "INSERT INTO answer (tenant, key, request, attempt, until, size) VALUES (?, ?, ?, ?, ?, 0)";
     let bound = params![key.tenant, key.key, key.request, key.attempt, until.as_second()];
     connection.prepare_cached(sql)?.execute(bound).map(drop)
 }
@@ -131,4 +161,25 @@ fn trim(connection: &Connection, tenant: &str) -> rusqlite::Result<()> {
         connection.prepare_cached(sql)?.execute(params![tenant, last])?;
     }
     Ok(())
+}
+
+fn total(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("SELECT bytes FROM total")?.query_row([], |row| row.get(0))
+}
+
+/// Deletes the oldest answers of all tenants where they take more than so many bytes. A request that is being served
+/// keeps its key.
+fn shrink(connection: &Connection, most: i64) -> rusqlite::Result<()> {
+    let over = total(connection)?.saturating_sub(most);
+    if over <= 0 {
+        return Ok(());
+    }
+    let oldest = {
+        let sql = "SELECT id, size FROM answer WHERE answer IS NOT NULL ORDER BY id LIMIT ?";
+        let mut statement = connection.prepare_cached(sql)?;
+        let rows = statement.query_map([ROOM], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        make_room(rows.collect::<rusqlite::Result<Vec<_>>>()?, over)
+    };
+    let mut delete = connection.prepare_cached("DELETE FROM answer WHERE id = ?")?;
+    oldest.into_iter().try_for_each(|id| delete.execute([id]).map(drop))
 }

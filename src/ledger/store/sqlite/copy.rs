@@ -82,7 +82,7 @@ pub fn take(database: &Path, to: &Path) -> Result<String, StoreError> {
         return Err(StoreError::Busy);
     }
     whole(&copy)?;
-    schema::id(&copy)
+    Ok(schema::id(&copy)?)
 }
 
 /// Fails if a page is damaged. Copies of a damaged ledger would take the place of those before it was.

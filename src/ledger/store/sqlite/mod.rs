@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine, Waiting};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -142,6 +142,14 @@ impl Store for Sqlite {
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
         self.read(move |connection| rows::lines(connection, after, most)).await
+    }
+
+    async fn waiting(&self, after: i64, most: u32) -> Result<Waiting, StoreError> {
+        self.read(move |connection| rows::waiting(connection, after, most)).await
+    }
+
+    async fn id(&self) -> Result<String, StoreError> {
+        self.read(schema::id).await
     }
 
     async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {

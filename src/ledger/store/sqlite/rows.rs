@@ -9,8 +9,9 @@ use super::values::{amounts, period};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
-use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
-use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoredLine};
+use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed, waiting as waiting_after};
+use crate::ledger::store::hours::of_line;
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoredLine, Waiting};
 use crate::ledger::units::{Amounts, Unit};
 
 /// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
@@ -81,8 +82,10 @@ pub fn put_line(
     Line { kind, amounts }: &Line,
     now: Timestamp,
 ) -> rusqlite::Result<i64> {
-    let fixed: [&dyn ToSql; 5] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), kind];
-    insert(connection, "line (operation, tenant, period_start, at, kind", &fixed, &[("", *amounts)], "")?;
+    // Its hour is noted only where that of the moment is closed.
+    let hour = Some(hours::closed(connection)?).filter(|until| now.as_second() < *until);
+    let fixed: [&dyn ToSql; 6] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), kind, &hour];
+    insert(connection, "line (operation, tenant, period_start, at, kind, hour", &fixed, &[("", *amounts)], "")?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -224,7 +227,8 @@ pub fn days(
 /// The lines after a sequence number.
 pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result<Vec<StoredLine>> {
     let sql = format!(
-        "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > ? ORDER BY seq LIMIT ?",
+        "SELECT seq, operation, tenant, period_start, at, kind, {}, {} FROM line WHERE seq > ? ORDER BY seq LIMIT ?",
+        of_line(),
         columns("")
     );
     let read = |row: &Row| {
@@ -235,10 +239,19 @@ pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result
             period_start: row.get(3).map(Timestamp::from_second)?,
             at: row.get(4).map(Timestamp::from_second)?,
             kind: row.get(5)?,
-            amounts: amounts(row, 6)?,
+            hour: row.get(6).map(Timestamp::from_second)?,
+            amounts: amounts(row, 7)?,
         })
     };
     connection.prepare_cached(&sql)?.query_map(params![after, most], read)?.collect()
+}
+
+/// What lies after a sequence number.
+pub fn waiting(connection: &Connection, after: i64, most: u32) -> rusqlite::Result<Waiting> {
+    let read = |row: &Row| {
+        Ok(Waiting { lines: row.get(0)?, since: row.get::<_, Option<i64>>(1)?.map(Timestamp::from_second) })
+    };
+    connection.prepare_cached(&waiting_after(["?1", "?2"]))?.query_row(params![after, most], read)
 }
 
 /// Deletes operations whose `ended_at` is before a moment, those that ended first, at most so many of them.

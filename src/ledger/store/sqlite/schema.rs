@@ -11,7 +11,7 @@ use crate::ledger::store::{hours, migration};
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 fn first() -> String {
     let amounts = |prefix| declared(prefix, "INTEGER");
@@ -76,11 +76,14 @@ pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreErr
         let tables = hours::tables("INTEGER", &declared("", "INTEGER"), "STRICT, WITHOUT ROWID");
         transaction.execute_batch(&tables)?;
     }
+    if version < 4 {
+        transaction.execute_batch(&hours::of_lines("INTEGER"))?;
+    }
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)
 }
 
 /// The ledger's own id, which its copies share.
-pub fn id(connection: &Connection) -> Result<String, StoreError> {
-    Ok(connection.query_row("SELECT id FROM ledger", [], |row| row.get(0))?)
+pub fn id(connection: &Connection) -> rusqlite::Result<String> {
+    connection.query_row("SELECT id FROM ledger", [], |row| row.get(0))
 }

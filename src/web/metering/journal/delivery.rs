@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::files::Kept;
 use super::{Entry, Journal, JournalError};
+use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::client::{CallError, LedgerClient};
 
 /// Entries that are delivered at once.
@@ -19,8 +20,6 @@ const AT_ONCE: usize = 16;
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Refusals that are about the ledger or this web, and not about an entry: the wrong key, another version.
 pub(in crate::web::metering) const OF_THE_SERVICE: [&str; 3] = ["unauthorized", "no_such_path", "method_not_allowed"];
-/// The refusal that passes with time.
-const TOO_EARLY: &str = "period_ahead";
 
 /// What became of an entry.
 enum Verdict {
@@ -69,7 +68,7 @@ impl Journal {
 
     /// Tries each entry once, the first so many at once.
     async fn pass(&self, ledger: &LedgerClient, mut at_once: usize) -> Pass {
-        let (mut pass, mut held, mut after) = (Pass::default(), Held::default(), 0);
+        let (mut pass, mut held, mut after) = (Pass::default(), HeldEntries::default(), 0);
         // What could not be removed before may be now.
         let mut failed = self.writer.remove(Vec::new()).await.err();
         loop {
@@ -110,7 +109,7 @@ impl Journal {
         ledger: &LedgerClient,
         stage: Vec<(i64, Entry)>,
         at_once: usize,
-        held: &mut Held,
+        held: &mut HeldEntries,
         failed: &mut Option<JournalError>,
     ) -> (u64, Option<String>) {
         let is_away = AtomicBool::new(false);
@@ -170,13 +169,13 @@ fn pauses_of() -> ExponentialBackoff {
 
 /// Entries that are held back for the rest of a pass, because one before them is.
 #[derive(Debug, Default)]
-struct Held {
+struct HeldEntries {
     operations: HashSet<String>,
     tenants: HashSet<String>,
     why: Option<String>,
 }
 
-impl Held {
+impl HeldEntries {
     /// Whether an entry must wait. If so, what comes after it waits for it.
     fn holds(&mut self, entry: &Entry) -> bool {
         let after_others = matches!(entry, Entry::Release { .. }) && self.tenants.contains(&entry.tenant());
@@ -228,7 +227,7 @@ async fn tell(ledger: &LedgerClient, entry: &Entry) -> Verdict {
         Err(CallError::Refused { code, detail }) if OF_THE_SERVICE.contains(&code.as_str()) => {
             Verdict::Away(format!("the ledger refuses: {detail} ({code})"))
         }
-        Err(CallError::Refused { code, detail }) if code == TOO_EARLY => Verdict::Later(detail),
+        Err(CallError::Refused { code, detail }) if code == PERIOD_AHEAD => Verdict::Later(detail),
         Err(error) => Verdict::Refused(error.to_string()),
     }
 }
@@ -268,7 +267,7 @@ mod tests {
 
     #[test]
     fn one_that_is_held_holds_its_operation_and_its_tenants_releases() {
-        let mut held = Held::default();
+        let mut held = HeldEntries::default();
         held.hold(&entry("settle", "a", "acme"), "early".into());
         assert!(held.holds(&entry("void", "a", "acme")));
         assert!(held.holds(&entry("release", "gone-b", "acme")));

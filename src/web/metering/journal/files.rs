@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, MAIN_DB, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, MAIN_DB, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::JournalError;
 
 /// Of `SQLite`'s files.
-const PAGE: u64 = 4096;
+pub const PAGE: u64 = 4096;
 /// The smallest database that holds an entry.
 const LEAST_PAGES: u64 = 4;
 /// Pages of the write-ahead log after which it is written into the database.
@@ -26,6 +26,12 @@ const TABLES: &str = "CREATE TABLE entry (seq INTEGER PRIMARY KEY, line TEXT NOT
 
 /// An entry that was kept: its number and its line.
 pub type Kept = (i64, String);
+
+/// A tenant, and bytes of its entries.
+pub type Taken = (String, u64);
+
+/// Whose an entry is. What is no entry is nobody's.
+const WHOSE: &str = "CASE WHEN json_valid(line) THEN CAST(ifnull(line ->> '$.body.tenant', '') AS TEXT) ELSE '' END";
 
 /// What the folders begin with that hold what could not be read.
 const UNREADABLE: &str = "unreadable-";
@@ -56,12 +62,12 @@ pub fn pages(bytes: u64) -> u64 {
 
 /// Where a journal is, and how large it may be.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct JournalPlace {
     pub folder: PathBuf,
     pub most_pages: u64,
 }
 
-impl Place {
+impl JournalPlace {
     pub fn database(&self) -> PathBuf {
         self.folder.join("journal.db")
     }
@@ -257,12 +263,13 @@ pub fn read(connection: &Connection, after: i64, done: &BTreeSet<i64>, most: usi
     rows.filter(is_open).take(most).collect()
 }
 
-/// Removes entries, all or none: how many there were.
-pub fn remove(connection: &mut Connection, entries: &BTreeSet<i64>) -> rusqlite::Result<usize> {
+/// Removes entries, all or none: whose there were, and their bytes.
+pub fn remove(connection: &mut Connection, entries: &BTreeSet<i64>) -> rusqlite::Result<Vec<Taken>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let mut removed = 0;
+    let mut removed = Vec::new();
+    let sql = format!("DELETE FROM entry WHERE seq = ? RETURNING {WHOSE}, octet_length(line)");
     for entry in entries {
-        removed += transaction.prepare_cached("DELETE FROM entry WHERE seq = ?")?.execute([entry])?;
+        removed.extend(transaction.prepare_cached(&sql)?.query_row([entry], taken).optional()?);
     }
     transaction.commit()?;
     Ok(removed)
@@ -273,6 +280,16 @@ pub fn entries(connection: &Connection) -> rusqlite::Result<(usize, i64)> {
     let query = "SELECT count(*), ifnull(max(seq), 0) FROM entry";
     let (count, last) = connection.query_row(query, [], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))?;
     Ok((usize::try_from(count).unwrap_or(0), last))
+}
+
+/// The bytes of each tenant's entries.
+pub fn by_tenant(connection: &Connection) -> rusqlite::Result<Vec<Taken>> {
+    let sql = format!("SELECT {WHOSE}, sum(octet_length(line)) FROM entry GROUP BY 1");
+    connection.prepare(&sql)?.query_map([], taken)?.collect()
+}
+
+fn taken(row: &rusqlite::Row) -> rusqlite::Result<Taken> {
+    Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
 }
 
 /// How many pages are in use.

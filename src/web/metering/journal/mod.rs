@@ -15,16 +15,17 @@ mod refused;
 mod tests;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::ledger::wire::{Counted, Void};
 pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
-use writer::Writer;
+use writer::{Line, Writer};
 
 /// Bytes that a volume must have left for an entry: the pages of one commit, twice.
 const ROOM: u64 = 32 * 1024;
@@ -131,6 +132,8 @@ struct Seen {
     entries: AtomicU64,
     /// Pages that the journal may still fill.
     pages: AtomicU64,
+    /// Bytes of each tenant's entries.
+    by_tenant: Mutex<HashMap<String, u64>>,
     /// Lines in the file of refused entries.
     refused: AtomicU64,
     /// Files that were set aside because they could not be read.
@@ -139,6 +142,12 @@ struct Seen {
     commits: AtomicU64,
     /// Rings when an entry was kept.
     kept: Notify,
+}
+
+impl Seen {
+    fn by_tenant(&self) -> MutexGuard<'_, HashMap<String, u64>> {
+        self.by_tenant.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Entries on web's own disk that wait for the ledger.
@@ -159,7 +168,7 @@ impl Journal {
     pub fn open(folder: &Path, most_bytes: u64) -> Result<Self, JournalError> {
         let lock = files::Lock::take(folder)?;
         let seen = Arc::new(Seen::default());
-        let place = files::Place { folder: folder.to_owned(), most_pages: files::pages(most_bytes) };
+        let place = files::JournalPlace { folder: folder.to_owned(), most_pages: files::pages(most_bytes) };
         let margin = MARGIN.min(place.most_pages / 4).max(1);
         seen.refused.store(refused::lines(folder)?, Ordering::Relaxed);
         let writer = Writer::start(place, seen.clone())?;
@@ -174,15 +183,28 @@ impl Journal {
     /// Keeps an entry, and returns when it is on the disk. Entries that come at once share a sync.
     pub async fn keep(&self, entry: &Entry) -> Result<(), JournalError> {
         let line = serde_json::to_string(entry).map_err(|error| JournalError::Database(error.to_string()))?;
-        self.writer.keep(line).await
+        self.writer.keep(Line { tenant: entry.tenant(), text: line }).await
     }
 
     /// Whether an entry would be kept, as far as can be seen without one.
     pub fn has_room(&self) -> bool {
+        self.room().is_some()
+    }
+
+    /// Whether a tenant may begin what will need an entry. Each may take as much as is left for the others: one that
+    /// floods the journal takes half of it, and a second one half of the rest.
+    pub fn has_room_for(&self, tenant: &str) -> bool {
+        let taken = self.seen.by_tenant().get(tenant).copied().unwrap_or(0);
+        self.room().is_some_and(|room| taken <= room)
+    }
+
+    /// Bytes that are left. None where a question must not begin any more.
+    fn room(&self) -> Option<u64> {
         // A file system that does not tell is asked by the entry itself.
         let volume = rustix::fs::statvfs(&self.folder);
         let left = volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize));
-        left >= ROOM && self.seen.pages.load(Ordering::Relaxed) >= self.margin
+        let pages = self.seen.pages.load(Ordering::Relaxed).checked_sub(self.margin)?;
+        Some(left.checked_sub(ROOM)?.min(pages * files::PAGE))
     }
 
     /// Returns when no entry waits.

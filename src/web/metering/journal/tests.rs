@@ -115,7 +115,7 @@ async fn many_entries_at_once_share_a_commit_and_stay_in_order() {
 #[test]
 fn each_commit_is_synced_before_it_returns() {
     let folder = Folder::new();
-    let connection = files::Place { folder: folder.0.clone(), most_pages: 100 }.open().expect("a database");
+    let connection = files::JournalPlace { folder: folder.0.clone(), most_pages: 100 }.open().expect("a database");
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).expect("a number");
     // 2 is FULL: in WAL mode, a sync in each commit.
     assert_eq!(number("synchronous"), 2);
@@ -149,6 +149,39 @@ async fn what_was_kept_outlives_a_crash_and_a_torn_end() {
     File::options().write(true).open(crashed.file("journal.db-wal")).expect("a log").set_len(length - 7).expect("cut");
     let again = crashed.open();
     assert_eq!((waiting(&again).await.len(), again.set_aside()), (49, 0));
+}
+
+#[tokio::test]
+async fn a_tenant_that_floods_the_journal_leaves_room_for_others() {
+    let folder = Folder::new();
+    let journal = Journal::open(&folder.0, 256 * 1024).expect("a journal");
+    let fill = async |tenant: &str| {
+        let mut kept = 0_u64;
+        while journal.has_room_for(tenant) {
+            journal.keep(&entry("settle", &format!("{tenant}-{kept}"), tenant)).await.expect("kept");
+            kept += 1;
+        }
+        kept
+    };
+    let (first, second) = (fill("flood").await, fill("second").await);
+    assert!(first > 300 && second > first / 3 && second < first, "{first} and {second}");
+    assert!(journal.has_room() && journal.has_room_for("other") && !journal.has_room_for("flood"));
+    // What is no entry is in nobody's share.
+    journal.writer.keep(Line { tenant: String::new(), text: "no JSON".into() }).await.expect("kept");
+    drop(journal);
+
+    let journal = Journal::open(&folder.0, 256 * 1024).expect("a journal");
+    assert!(journal.has_room_for("other") && !journal.has_room_for("flood"), "after a restart");
+    while journal.entries() > second {
+        let page = journal.writer.read(0).await.expect("a page");
+        journal.writer.remove(page.iter().map(|(number, _)| *number).collect()).await.expect("removed");
+    }
+    assert!(journal.has_room_for("flood"), "its entries are delivered");
+    while journal.entries() > 0 {
+        let page = journal.writer.read(0).await.expect("a page");
+        journal.writer.remove(page.iter().map(|(number, _)| *number).collect()).await.expect("removed");
+    }
+    assert!(journal.seen.by_tenant().is_empty(), "{:?}", journal.seen.by_tenant());
 }
 
 #[tokio::test]

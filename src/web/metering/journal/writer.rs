@@ -8,7 +8,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::files::{self, Kept, Place};
+use super::files::{self, JournalPlace, Kept, Taken};
 use super::{JournalError, Seen, refused};
 
 /// Jobs that may wait.
@@ -20,8 +20,15 @@ const PAGE: usize = 256;
 
 type Reply<T> = oneshot::Sender<Result<T, JournalError>>;
 
+/// A line, and whose it is.
+#[derive(Debug)]
+pub struct Line {
+    pub tenant: String,
+    pub text: String,
+}
+
 enum Job {
-    Keep(String, Reply<()>),
+    Keep(Line, Reply<()>),
     /// Entries that were answered.
     Remove(Vec<i64>, Reply<()>),
     /// An entry that is refused for good, and its line in the file of those.
@@ -40,7 +47,7 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the database, and starts the thread. It ends when this is dropped, once what waits is written.
-    pub fn start(place: Place, seen: Arc<Seen>) -> Result<Self, JournalError> {
+    pub fn start(place: JournalPlace, seen: Arc<Seen>) -> Result<Self, JournalError> {
         let folder = place.folder.clone();
         let mut disk = Disk::new(place, seen);
         disk.connection()?;
@@ -69,7 +76,7 @@ impl Writer {
     }
 
     /// Keeps a line.
-    pub async fn keep(&self, line: String) -> Result<(), JournalError> {
+    pub async fn keep(&self, line: Line) -> Result<(), JournalError> {
         self.ask(|reply| Job::Keep(line, reply)).await
     }
 
@@ -102,7 +109,7 @@ impl Drop for Writer {
 
 /// The files, as the thread uses them.
 struct Disk {
-    place: Place,
+    place: JournalPlace,
     /// None until it is opened again.
     connection: Option<Connection>,
     /// How many entries are in the database.
@@ -116,7 +123,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn new(place: Place, seen: Arc<Seen>) -> Self {
+    fn new(place: JournalPlace, seen: Arc<Seen>) -> Self {
         Self { place, connection: None, entries: 0, last: 0, delivered: BTreeSet::new(), seen }
     }
 
@@ -128,6 +135,8 @@ impl Disk {
             let connection = self.place.open()?;
             self.seen.set_aside.store(self.place.set_aside(), Ordering::Relaxed);
             let (entries, last) = files::entries(&connection)?;
+            let by_tenant = files::by_tenant(&connection)?;
+            *self.seen.by_tenant() = by_tenant.into_iter().collect();
             (self.entries, self.last) = (entries, last.max(self.last));
             connection
         };
@@ -165,7 +174,7 @@ impl Disk {
     }
 
     /// Keeps lines in one commit. If it fails, each is tried alone: one that does not fit fails none of the others.
-    fn keep(&mut self, mut batch: Vec<(String, Reply<()>)>) {
+    fn keep(&mut self, mut batch: Vec<(Line, Reply<()>)>) {
         match self.insert(&batch) {
             Ok(()) => {
                 self.seen.commits.fetch_add(1, Ordering::Relaxed);
@@ -185,13 +194,18 @@ impl Disk {
         }
     }
 
-    fn insert(&mut self, batch: &[(String, Reply<()>)]) -> Result<(), JournalError> {
+    fn insert(&mut self, batch: &[(Line, Reply<()>)]) -> Result<(), JournalError> {
         // The numbers are known once the database is open.
         self.connection()?;
-        let numbered = (self.last + 1..).zip(batch.iter().map(|(line, _)| line));
+        let numbered = (self.last + 1..).zip(batch.iter().map(|(line, _)| &line.text));
         let inserted = files::insert(self.connection()?, numbered);
         self.close_if_unreadable(inserted)?;
         self.entries += batch.len();
+        let mut by_tenant = self.seen.by_tenant();
+        for (Line { tenant, text }, _) in batch {
+            *by_tenant.entry(tenant.clone()).or_default() += text.len() as u64;
+        }
+        drop(by_tenant);
         self.last += i64::try_from(batch.len()).unwrap_or(i64::MAX);
         Ok(())
     }
@@ -205,7 +219,8 @@ impl Disk {
         let removed = self.connection().and_then(|connection| Ok(files::remove(connection, &delivered)?));
         match removed {
             Ok(removed) => {
-                self.entries = self.entries.saturating_sub(removed);
+                self.entries = self.entries.saturating_sub(removed.len());
+                self.forget(removed);
                 Ok(())
             }
             // A full volume lets SQLite write nothing, not even that entries are gone. When all are, the files go.
@@ -219,6 +234,19 @@ impl Disk {
             Err(error) => {
                 self.delivered = delivered;
                 self.close_if_unreadable(Err(error))
+            }
+        }
+    }
+
+    /// Notes what tenants do not take any more.
+    fn forget(&self, removed: Vec<Taken>) {
+        let mut by_tenant = self.seen.by_tenant();
+        for (tenant, bytes) in removed {
+            let left = by_tenant.get(&tenant).map_or(0, |taken| taken.saturating_sub(bytes));
+            if left == 0 {
+                by_tenant.remove(&tenant);
+            } else {
+                by_tenant.insert(tenant, left);
             }
         }
     }

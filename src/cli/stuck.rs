@@ -1,0 +1,108 @@
+//! `kubectl tenant stuck`: customers who began and do not go on.
+
+use comfy_table::{Table, presets};
+
+use super::csv_lines::CsvLines;
+use super::plain::plain;
+use super::{KubeArgs, ScopeArgs};
+use crate::analytics::{Journey, Stuck, StuckCustomer, stuck};
+use crate::api::{Tenant, Timestamp};
+
+/// List customers who began and do not go on, with what may help.
+///
+/// Three lists: in service for 48 hours and never logged in; logged in 24 hours ago without an answered question; first
+/// answer 24 hours ago without a document of their own. Customers who came by manifest and those who are not in service
+/// are left out: `kubectl tenant audit` finds tenants that are stuck in a phase.
+///
+/// Exit codes: 0 if no customer is stuck, 1 if one is.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// Output format.
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json", "csv"])]
+    output: String,
+}
+
+/// Whether a customer is stuck.
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<bool> {
+    let mut journeys = Vec::new();
+    args.scope.each(kube.client().await?, |tenant: &Tenant| journeys.extend(Journey::of(tenant))).await?;
+    let found = stuck(&journeys, Timestamp::now());
+    let any = lists(&found).into_iter().any(|(_, _, list)| !list.is_empty());
+    match args.output.as_str() {
+        "json" => println!("{}", serde_json::to_string_pretty(&found)?),
+        "csv" => print!("{}", csv(&found)?),
+        _ if any => println!("{}", text(&found)),
+        _ => println!("No customer is stuck."),
+    }
+    Ok(any)
+}
+
+/// The lists, each with its name and its sentence.
+fn lists(found: &Stuck) -> [(&'static str, &'static str, &[StuckCustomer]); 3] {
+    [
+        ("stuck_after_payment", "In service for 48 hours, and never logged in", &found.stuck_after_payment),
+        ("stuck_after_login", "Logged in 24 hours ago, and no question was answered", &found.stuck_after_login),
+        ("stuck_after_query", "First answer 24 hours ago, and no document of their own", &found.stuck_after_query),
+    ]
+}
+
+fn text(found: &Stuck) -> String {
+    let mut parts = Vec::new();
+    for (_, sentence, customers) in lists(found) {
+        let Some(first) = customers.first() else { continue };
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["NAMESPACE", "NAME", "COMPANY", "E-MAIL", "PLAN", "SIGNED UP", "WAITS"]);
+        table.add_rows(customers.iter().map(row));
+        parts.push(format!("{sentence}: {}\n{}\n{}.", customers.len(), table, first.recommended_action));
+    }
+    parts.join("\n\n")
+}
+
+fn row(customer: &StuckCustomer) -> [String; 7] {
+    [
+        customer.namespace.clone(),
+        customer.name.clone(),
+        plain(&customer.company),
+        plain(&customer.email),
+        customer.plan.clone(),
+        format!("{} h ago", customer.hours_since_signup),
+        format!("{} h", customer.hours_waiting),
+    ]
+}
+
+fn csv(found: &Stuck) -> anyhow::Result<String> {
+    let mut lines = CsvLines::new(&[
+        "list",
+        "namespace",
+        "name",
+        "tenant_id",
+        "company",
+        "email",
+        "plan",
+        "hours_since_signup",
+        "hours_waiting",
+        "last_query",
+        "recommended_action",
+    ])?;
+    for (list, _, customers) in lists(found) {
+        for customer in customers {
+            lines.push([
+                list.to_owned(),
+                customer.namespace.clone(),
+                customer.name.clone(),
+                customer.tenant_id.clone(),
+                customer.company.clone(),
+                customer.email.clone(),
+                customer.plan.clone(),
+                customer.hours_since_signup.to_string(),
+                customer.hours_waiting.to_string(),
+                customer.last_query.map_or_else(String::new, |at| at.to_string()),
+                customer.recommended_action.to_owned(),
+            ])?;
+        }
+    }
+    lines.text()
+}

@@ -1,0 +1,98 @@
+//! Looks at one tenant, and writes down what was found.
+
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use super::look::Look;
+use super::meters::Meters;
+use super::queue::{Known, Seen};
+use super::trouble::Trouble;
+use super::{is_billed, shown};
+use crate::api::{Tenant, Timestamp};
+use crate::controller::context::Context;
+
+/// Seconds for which Stripe's sums may lack what was sent.
+const LAG: i64 = 15 * 60;
+/// Seconds for which a trouble that goes by itself is not shown.
+const PATIENCE: i64 = 15 * 60;
+
+/// Looks at a tenant, and writes down what was found.
+pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: Known) -> Known {
+    let now = context.clock.read().now;
+    let mut known = Known { looked_at: now, seen: Seen::of(context, tenant), soon: false, ..before };
+    let found = look(context, meters, tenant, now, &mut known).await;
+    let trouble = match found {
+        Ok(trouble) => trouble,
+        Err(error) => Some(error),
+    };
+    let Some(trouble) = trouble else {
+        (known.failing_since, known.trouble) = (None, None);
+        return known;
+    };
+    known.soon |= trouble.passes();
+    let since = *known.failing_since.get_or_insert(now);
+    if trouble.passes() && now.since(since) < PATIENCE {
+        tracing::debug!(tenant = %tenant.name_any(), error = %trouble, "usage is not sent yet");
+        return known;
+    }
+    if known.trouble != Some(trouble.reason()) {
+        tracing::warn!(tenant = %tenant.name_any(), reason = trouble.reason(), error = %trouble, "usage is not sent");
+        context.events.warn(tenant, "UsageNotBilled", trouble.to_string());
+    }
+    known.trouble = Some(trouble.reason());
+    known
+}
+
+/// What keeps the usage of a tenant from being sent, if anything does.
+async fn look(
+    context: &Context,
+    meters: &Meters,
+    seen: &Tenant,
+    now: Timestamp,
+    known: &mut Known,
+) -> Result<Option<Trouble>, Trouble> {
+    // Nothing is sent by what a cache says. The controller may list Tenants and not get one.
+    let only = ListParams::default().fields(&format!("metadata.name={}", seen.name_any()));
+    let Some(live) = context.kubernetes.tenants(seen).list(&only).await?.items.into_iter().next() else {
+        return Ok(None);
+    };
+    let subscription = live.spec.billing.stripe.as_ref().and_then(|refs| refs.subscription_id.as_deref());
+    let (Some(subscription), true) = (subscription, live.uid() == seen.uid() && is_billed(context, &live)) else {
+        return Ok(None);
+    };
+    let plans = context.caches.all_plans();
+    let Some(plan) = plans.iter().find(|plan| plan.name_any() == live.plan_in_force()) else { return Ok(None) };
+    let wanted = &plan.spec.usage_prices;
+    let looked = Look { context, meters, tenant: &live, wanted, plans: &plans, now }.run(subscription).await;
+    let (billing, trouble) = match looked {
+        Ok(looked) => {
+            known.soon = looked.soon;
+            if looked.sent {
+                known.sent_at = Some(now);
+            }
+            (Some(looked.billing), looked.trouble)
+        }
+        Err(trouble) => (None, Some(trouble)),
+    };
+    let settling = known.sent_at.is_some_and(|at| now.since(at) < LAG);
+    let trouble = trouble.map(|trouble| match trouble {
+        Trouble::Differs { .. } if settling => Trouble::Settling,
+        trouble => trouble,
+    });
+    // Numbers that may lag are not shown, and are nothing to decide by.
+    let lags = matches!(trouble, Some(Trouble::Settling));
+    let billing = billing.map(|mut billing| {
+        let before = live.status.as_ref().and_then(|status| status.usage_billing.as_ref()).filter(|_| lags);
+        if let Some(before) = before {
+            billing.differences.clone_from(&before.differences);
+        }
+        billing
+    });
+    let lasting = known.failing_since.is_some_and(|since| now.since(since) >= PATIENCE);
+    let told = trouble.as_ref().filter(|trouble| !trouble.passes() || lasting);
+    let quiet = trouble.is_some() && told.is_none();
+    if let Some(status) = shown::status(&live, billing, told, quiet, now) {
+        context.kubernetes.replace_status(&live, "usage_billing", status).await?;
+    }
+    Ok(trouble)
+}

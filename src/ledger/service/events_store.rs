@@ -1,0 +1,103 @@
+//! The events store: the lines of a tenant, how it is fed, and its making anew.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use serde::Deserialize;
+
+use super::Shared;
+use super::answers::ServiceProblem;
+use super::extract::{Body, Name};
+use crate::api::Timestamp;
+use crate::ledger::events::{EventsError, Feed, Page, Progress, Span};
+use crate::ledger::store::StoredLine;
+use crate::ledger::wire::{EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
+
+/// Lines of one answer.
+const MOST: u32 = 1000;
+/// How long the store may take for an answer: less than a request may.
+const READ: Duration = Duration::from_secs(8);
+
+impl Shared {
+    fn feed(&self) -> Result<&Feed, ServiceProblem> {
+        self.events.as_ref().ok_or(ServiceProblem::NoEventsStore)
+    }
+}
+
+/// What is asked for: `?from=2026-12-01T00:00:00Z&to=2026-12-02T00:00:00Z&after=0&most=1000`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    from: Timestamp,
+    to: Timestamp,
+    #[serde(default)]
+    after: i64,
+    most: u32,
+}
+
+/// `GET /v1/tenants/{tenant}/lines`: what was counted for a tenant, line by line.
+pub async fn lines(
+    State(shared): State<Arc<Shared>>,
+    Name(tenant): Name,
+    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<TenantLines>, ServiceProblem> {
+    let Query(Asked { from, to, after, most }) =
+        asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
+    if from >= to || after < 0 || !(1..=MOST).contains(&most) {
+        return Err(ServiceProblem::Malformed(format!(
+            "from={from}&to={to}&after={after}&most={most}: ask for 1 to {MOST} lines after a line, from a moment to a later one"
+        )));
+    }
+    let feed = shared.feed()?;
+    // Before the lines are read: what they lack is later than this.
+    let complete_until = feed.fed.read().complete_until;
+    let read = feed.events.lines(&feed.id, &tenant, Span { from, to }, Page { after, most });
+    let lines = tokio::time::timeout(READ, read).await.map_err(|_| EventsError::Late(READ))??;
+    let line = |StoredLine { seq, operation, period_start, at, hour, kind, amounts, .. }| TenantLine {
+        seq,
+        operation,
+        at,
+        hour,
+        period_start,
+        kind,
+        counted: amounts,
+    };
+    Ok(Json(TenantLines { complete_until, lines: lines.into_iter().map(line).collect() }))
+}
+
+/// `GET /v1/events/store`: how the events store is fed.
+pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<EventsStatus>, ServiceProblem> {
+    let feed = shared.feed()?;
+    let progress = feed.fed.read();
+    let complete = progress.is_complete();
+    let Progress { generation, seq, complete_until, waiting, failing, differences, compared_until, .. } = progress;
+    Ok(Json(EventsStatus {
+        store: feed.events.kind().to_owned(),
+        generation,
+        seq,
+        complete,
+        complete_until,
+        waiting: waiting.lines,
+        failing,
+        differences: differences.map(|differences| differences as u64),
+        compared_until,
+    }))
+}
+
+/// `POST /v1/events/rebuild`: empties the events store. The feed fills it again.
+pub async fn rebuild(
+    State(shared): State<Arc<Shared>>,
+    Body(asked): Body<Rebuild>,
+) -> Result<Json<Rebuilt>, ServiceProblem> {
+    shared.feed()?;
+    tracing::warn!(take_over = asked.take_over, "the events store is made anew, as a person asked");
+    // It goes on if the request takes too long.
+    let wiped = tokio::spawn(async move {
+        let feed = shared.feed()?;
+        Ok::<_, ServiceProblem>(feed.begin_anew(asked.take_over).await?)
+    });
+    let generation = wiped.await.map_err(|_| ServiceProblem::Late)??;
+    Ok(Json(Rebuilt { generation }))
+}

@@ -1,0 +1,206 @@
+//! The ledger's promise under the worst that can happen to processes: whichever of them is killed, and however often a
+//! request comes, each unit counts once, no limit is passed, and nothing is refused that a limit leaves.
+
+mod customer;
+mod load;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, Unit};
+use tenant_operator_dev::apply_yaml;
+
+use crate::support::{Replicas, World, plan_with};
+use customer::{Came, Customer};
+use load::{Load, TOKEN};
+
+const REPLICAS: usize = 4;
+const KILLS: u32 = 40;
+/// The hard limits of the customers: some are reached at once, others while processes die, the last one after it.
+const LIMITS: [i64; 5] = [20, 60, 200, 600, 2000];
+/// Callers of each customer.
+const CALLERS: u64 = 4;
+/// After it, a question that was left open by a process that died is no longer set aside. Longer than a journal may wait
+/// for its next delivery.
+const EXPIRY: Duration = Duration::from_secs(20);
+/// How long web waits for the ledger: some of its restarts take longer, and web's journal is needed.
+const PATIENCE: &str = "250ms";
+/// Calls of each kind that are repeated in the end, for each customer.
+const REPEATED: usize = 40;
+
+/// Customers whose plans refuse what cannot be counted, so that no limit may be passed at any time.
+async fn customers(world: &World) -> Vec<Arc<Customer>> {
+    let mut customers = Vec::new();
+    for limit in LIMITS {
+        let name = format!("kills-{limit}");
+        let limits = format!("documents: 100, queriesPerMonth: {limit}, bytes: 1000000");
+        let plan = plan_with(&name, &limits) + "  quota: {whenUnavailable: Refuse}\n";
+        apply_yaml(&world.client, &plan).await.expect("the plan applies");
+        world.create(&name, &name, BillingMode::Manual).await;
+    }
+    for limit in LIMITS {
+        let name = format!("kills-{limit}");
+        world.wait_phase(&name, Phase::Active).await;
+        let id = world.tenants().get(&name).await.expect("it is there").spec.tenant_id.expect("an id");
+        let key = world.api_key(&name).await;
+        customers.push(Arc::new(Customer::new(name, id, key, limit)));
+    }
+    customers
+}
+
+/// Waits until each replica knows each customer.
+async fn known(world: &World, load: &Load) {
+    for address in load.ready.addresses() {
+        for customer in &load.customers {
+            let known = async || {
+                let request = world.http.get(format!("{address}/v1/usage")).bearer_auth(&customer.key);
+                request.send().await.is_ok_and(|answer| answer.status() == 200)
+            };
+            world.until("each replica knows each customer", known).await;
+        }
+    }
+}
+
+/// Kills replicas and the ledger, and starts each again at once. Answers how often the ledger was killed.
+async fn kill(world: &mut World, replicas: &mut Replicas, rng: &mut StdRng) -> u32 {
+    let mut ledger = 0;
+    for _ in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(rng.random_range(100..1200))).await;
+        if rng.random_bool(0.35) {
+            tokio::task::block_in_place(|| {
+                world.kill_ledger();
+                world.start_ledger();
+            });
+            ledger += 1;
+        } else {
+            let replica = rng.random_range(0..REPLICAS);
+            tokio::task::block_in_place(|| replicas.kill(world, replica));
+        }
+    }
+    ledger
+}
+
+/// What was counted of a unit in all periods, once nothing is set aside.
+async fn settled(world: &World, customer: &Customer, unit: Unit) -> i64 {
+    world.settled(&customer.name, unit).await;
+    let periods = world.ledger().periods(&customer.id).await.expect("the ledger answers");
+    periods.iter().map(|period| period.used[unit]).sum()
+}
+
+/// The answers of a customer, what was counted, and its limit agree. Answers what was counted.
+async fn judge(world: &World, customer: &Customer) -> i64 {
+    let counted = settled(world, customer, Unit::Queries).await;
+    let (answers, unknown) = (customer.count(Came::Answer), customer.count(Came::Unknown));
+    let refusals = customer.count(Came::Refusal);
+    let Customer { name, limit, .. } = customer;
+    println!("{name}: {counted} counted, {answers} answered, {unknown} unknown, {refusals} refused");
+    assert!(answers <= counted, "{name}: {answers} answers, and {counted} counted");
+    assert!(counted <= answers + unknown, "{name}: {counted} counted, {answers} answers and {unknown} unknown");
+    let late = customer.late(EXPIRY);
+    assert!(counted <= limit + late, "{name}: {counted} counted of {limit}, {late} late");
+    assert_eq!(customer.unjust(), Vec::<String>::new());
+    counted
+}
+
+/// Takes what the limit leaves, and a little more, through all replicas at once: exactly what is left passes.
+async fn exhaust(load: &Load, customer: &Customer, counted: i64) {
+    let left = customer.limit - counted;
+    let asked = usize::try_from(left.max(0)).expect("a number") + 12;
+    let passed = stream::iter(0..asked)
+        .map(|number| async move {
+            load.decided(customer, number, &format!("last-{}-{number}", customer.name)).await.status == 200
+        })
+        .buffer_unordered(16)
+        .filter(|passed| std::future::ready(*passed))
+        .count()
+        .await;
+    let passed = i64::try_from(passed).expect("a number");
+    assert_eq!(passed, left.max(0), "{}: {counted} were counted of {}", customer.name, customer.limit);
+}
+
+/// What the ledger keeps in several places is the same everywhere, and nothing is pending.
+async fn kept_alike(world: &World, customers: &[Arc<Customer>]) {
+    for unit in [Unit::Queries, Unit::EmbeddedBytes, Unit::PromptTokens, Unit::CompletionTokens] {
+        let mut all = 0;
+        for customer in customers {
+            let counted = settled(world, customer, unit).await;
+            all += counted;
+            assert_eq!(world.sums(unit).of(&customer.id), [counted; 3], "{}: lines, days, hours", customer.name);
+        }
+        let sums = world.sums(unit);
+        assert_eq!((sums.site, sums.lines.values().sum::<i64>(), sums.pending), (all, all, 0), "{unit}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both_sides() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
+    println!("SEED={seed}");
+    let begun = Instant::now();
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut world = World::start("ledger-kills").await;
+    world.environment("USAGE_EVENTS_TOKEN", TOKEN);
+    // The load is limited by the machine, not by a provider's account.
+    for rate in ["OPENAI_RATE", "PINECONE_RATE"] {
+        world.environment(rate, "100000");
+    }
+    let expiry = format!("{}s", EXPIRY.as_secs());
+    let args = ["--requests-per-second", "1000", "--question-expiry", &expiry, "--ledger-patience", PATIENCE];
+    let mut replicas = Replicas::start(&mut world, REPLICAS, &args);
+    let customers = customers(&world).await;
+    replicas.all_ready(&world).await;
+    let load = Arc::new(Load::new(replicas.ready(), customers.clone()));
+    known(&world, &load).await;
+
+    let mut callers = tokio::task::JoinSet::new();
+    for customer in &customers {
+        (0..CALLERS).for_each(|_| drop(callers.spawn(load.clone().call(customer.clone(), rng.random()))));
+    }
+    callers.spawn(load.clone().report(rng.random()));
+    println!("{:?}: the load begins", begun.elapsed());
+    let ledger = kill(&mut world, &mut replicas, &mut rng).await;
+    println!("{:?}: {KILLS} were killed, {ledger} times the ledger", begun.elapsed());
+    replicas.all_ready(&world).await;
+    load.over.store(true, Ordering::Relaxed);
+    while let Some(ended) = callers.join_next().await {
+        ended.expect("a caller");
+    }
+    println!("{:?}: {:#?}", begun.elapsed(), load.tally.lock().expect("not poisoned"));
+    assert!((1..KILLS).contains(&ledger), "the seed kills one kind only");
+
+    // What replicas could not tell the ledger, they tell it now.
+    let empty = async || replicas.metric(&world, "ledger_journal_entries").await == 0;
+    world.until("the journals are delivered", empty).await;
+    assert_eq!(replicas.metric(&world, "ledger_journal_refused_entries").await, 0);
+    let mut counted = Vec::new();
+    for customer in &customers {
+        counted.push(judge(&world, customer).await);
+    }
+    println!("{:?}: judged", begun.elapsed());
+
+    // Everything once more: it counts no more.
+    for customer in &customers {
+        load.repeat(customer, REPEATED).await;
+    }
+    let batches = load.batches.lock().expect("not poisoned").clone();
+    for (number, batch) in batches.iter().enumerate() {
+        assert_eq!(load.deliver(batch, number).await, 0, "{batch}");
+    }
+    for (customer, counted) in customers.iter().zip(&counted) {
+        assert_eq!(settled(&world, customer, Unit::Queries).await, *counted, "{}", customer.name);
+        let reported = *customer.reported.lock().expect("not poisoned");
+        assert_eq!(settled(&world, customer, Unit::EmbeddedBytes).await, reported, "{}", customer.name);
+    }
+
+    for (customer, counted) in customers.iter().zip(&counted) {
+        exhaust(&load, customer, *counted).await;
+        assert_eq!(settled(&world, customer, Unit::Queries).await, (*counted).max(customer.limit));
+    }
+    kept_alike(&world, &customers).await;
+    println!("{:?}: over", begun.elapsed());
+}
