@@ -5,7 +5,7 @@
 # make bench  speed and memory, with ratios
 CARGO ?= cargo
 
-.PHONY: dev demo check test bench docs fmt lint generate prerequisites python
+.PHONY: dev demo check test bench docs fmt lint style generate prerequisites python
 
 # `tenant-operator-dev` starts the `tenant-operator` beside it.
 dev: prerequisites
@@ -34,9 +34,12 @@ docs: python
 fmt:
 	$(CARGO) fmt --all
 
-lint: python
-	$(CARGO) fmt --all --check
+lint: style
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# What needs no build: format, licences and second versions of crates, typing errors.
+style: python
+	$(CARGO) fmt --all --check
 	tests/deny
 	tests/typos
 

@@ -49,10 +49,10 @@ impl fmt::Display for Money {
 
 /// A number with commas, as people write it.
 pub fn thousands(number: i64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::from(if number < 0 { "-" } else { "" });
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && c != '-' {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(c);
@@ -70,5 +70,10 @@ mod tests {
         assert_eq!(text(4900, "usd"), "49.00 USD");
         assert_eq!(text(4905, "eur"), "49.05 EUR");
         assert_eq!(text(4900, "jpy"), "4900 JPY");
+    }
+    #[test]
+    fn numbers_have_commas_and_their_sign_before_them() {
+        let text = [0, 999, 1000, 1_234_567, -100, -1000].map(thousands);
+        assert_eq!(text, ["0", "999", "1,000", "1,234,567", "-100", "-1,000"]);
     }
 }

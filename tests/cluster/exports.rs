@@ -125,8 +125,14 @@ async fn an_export_holds_everything_and_the_second_is_equal_byte_for_byte() {
     let world = world("export-whole", &url, &[]).await;
     with_documents(&world, "acme", &TEXTS).await;
     ask(&world, "acme", "How long do cats sleep?").await;
-    // What the upload and the question reached is noted a moment after their answers.
+    // What the uploads and the question reached is noted a moment after their answers.
     let version = async || world.tenants().get("acme").await.expect("there").metadata.resource_version;
+    world
+        .until("the usage is noted", async || {
+            let shown = Usage::shown(&world.tenants().get("acme").await.expect("there"));
+            (shown.documents, shown.queries) == (3, 1)
+        })
+        .await;
     world
         .until("nothing changes any more", async || {
             let before = version().await;

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::{Value, json};
@@ -72,19 +72,36 @@ async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Told {
     }
 }
 
+/// How far the clients have come.
+#[derive(Default)]
+struct Progress {
+    stop: AtomicBool,
+    ended: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Progress {
+    /// Whether enough happened to say something: a slow machine takes longer for it.
+    fn is_enough(&self) -> bool {
+        self.ended.load(Ordering::SeqCst) > 500 && self.refused.load(Ordering::SeqCst) > 0
+    }
+}
+
 /// Clients that go on until they are stopped. What each was told, by tenant and operation.
-async fn clients(api: Api, stop: Arc<AtomicBool>) -> BTreeMap<(String, String), Told> {
+async fn clients(api: Api, progress: Arc<Progress>) -> BTreeMap<(String, String), Told> {
     let tasks = (0..12).map(|client| {
-        let (api, stop) = (api.clone(), stop.clone());
+        let (api, progress) = (api.clone(), progress.clone());
         tokio::spawn(async move {
             let mut told = Vec::new();
             for number in 0.. {
-                if stop.load(Ordering::SeqCst) {
+                if progress.stop.load(Ordering::SeqCst) {
                     break;
                 }
                 let (tenant, name) = (["hot", "wide"][client % 2], format!("client-{client}-{number}"));
                 let heard = operation(&api, tenant, &name, number).await;
+                progress.ended.fetch_add(1, Ordering::SeqCst);
                 if heard == Told::Refused {
+                    progress.refused.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
                 told.push(((tenant.to_owned(), name), heard));
@@ -112,15 +129,18 @@ async fn a_ledger_that_is_killed_twenty_times_has_counted_what_its_clients_were_
     let port = free_port();
     let mut program = Program::start(folder.path(), port);
     let api = program.client();
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients = tokio::spawn(clients(api.clone(), stop.clone()));
+    let progress = Arc::new(Progress::default());
+    let clients = tokio::spawn(clients(api.clone(), progress.clone()));
     for kill in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(100 + 17 * kill as u64)).await;
         program.kill();
         program = Program::start(folder.path(), port);
     }
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stop.store(true, Ordering::SeqCst);
+    let start = Instant::now();
+    while !progress.is_enough() && start.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    progress.stop.store(true, Ordering::SeqCst);
     let told = clients.await.expect("no panic");
     for tenant in ["hot", "wide"] {
         api.nothing_reserved(tenant, "queries", Duration::from_secs(10)).await;

@@ -151,9 +151,4 @@ mod tests {
         let soft = told(&tenant(&["queries"], 10_500, 0), Unit::Queries).then;
         assert!(soft.starts_with("Nothing is refused"), "{soft}");
     }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
-    }
 }

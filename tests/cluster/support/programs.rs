@@ -86,6 +86,10 @@ impl World {
         if !args.contains(&"--signups-per-minute") {
             command.args(["--signups-per-minute", "10000"]);
         }
+        // On a busy machine, the controller can take longer for a payment link than web waits by default.
+        if !args.contains(&"--checkout-wait-ms") && !args.iter().any(|arg| arg.starts_with("--checkout-wait-ms=")) {
+            command.args(["--checkout-wait-ms", "15000"]);
+        }
         let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("web starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut said = |what: &str| {

@@ -132,7 +132,7 @@ impl World {
             "--notice-retry=1",
             "--resync=1",
             "--full-resync=3",
-            "--lease-duration=3",
+            "--lease-duration=5",
             "--attempt-limit=20",
             "--upload-limit=0",
             // Tests of other things need not read mail; those of this turn it on.
