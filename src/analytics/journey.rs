@@ -35,10 +35,14 @@ pub struct Journey {
 }
 
 impl Journey {
-    /// Of an object. None for one that the API server has not stored.
+    /// Of an object. None for one that the API server has not stored, and for a customer who was erased: nothing says
+    /// any more how the tenant came to be.
     pub fn of(tenant: &Tenant) -> Option<Self> {
         let created = Timestamp::from(tenant.creation_timestamp()?.0);
         let status = tenant.status.as_ref();
+        if status.is_some_and(|status| status.phase == Some(Phase::Deleted)) {
+            return None;
+        }
         let mut journey = Self {
             namespace: tenant.namespace().unwrap_or_default(),
             name: tenant.name_any(),
@@ -111,5 +115,26 @@ impl Journey {
             journey.reached[*milestone as usize] = Some(signed_up.plus(*after));
         }
         journey
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_customer_who_was_erased_is_in_no_figure() {
+        let tenant = |phase: &str| {
+            let tenant = json!({
+                "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Tenant",
+                "metadata": {"name": "t-1", "creationTimestamp": "2026-11-01T00:00:00Z"},
+                "spec": {"companyName": "A", "adminEmail": "a@b.example"}, "status": {"phase": phase},
+            });
+            serde_json::from_value::<Tenant>(tenant).expect("a tenant")
+        };
+        assert!(Journey::of(&tenant("Active")).is_some());
+        assert!(Journey::of(&tenant("Deleted")).is_none());
     }
 }

@@ -159,10 +159,10 @@ pub struct TenantStatus {
     /// The move of the tenant's data to another embedding model or region. Absent once the old vectors are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<Box<Migration>>,
-    /// The number of the last transition that was sent to the event store, as of the last write of this status.
+    /// The number of the last transition that was sent to the transition log, as of the last write of this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipped_seq: Option<i64>,
-    /// The changes of phase, oldest first: the last 50, and all that were not sent to the event store yet.
+    /// The changes of phase, oldest first: the last 50, and all that were not sent to the transition log yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
 }

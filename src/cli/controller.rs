@@ -154,6 +154,10 @@ pub struct WorkArgs {
     /// Time after which the usage of a tenant is sent to Stripe and compared again. It is done in each hour anyway.
     #[arg(long, default_value = "1h", value_parser = span::some_seconds, hide = true)]
     pub usage_billing_interval: i64,
+    /// Time for which Stripe's sums may lack what was sent. Until it is over, numbers that differ are neither shown nor
+    /// settled.
+    #[arg(long, default_value = "15m", value_parser = span::some_seconds, hide = true)]
+    pub usage_billing_lag: i64,
     /// Send the usage of at most this many tenants to Stripe at the same time. 16 are enough for 20,000 tenants with
     /// usage prices; see also --stripe-rate.
     #[arg(long, env = "USAGE_BILLING_CONCURRENCY", default_value = "16", value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -220,6 +224,7 @@ impl WorkArgs {
             ledger: self.ledger_url.clone(),
             usage_interval: Duration::from_secs(self.usage_interval.unsigned_abs()),
             billing_interval: Duration::from_secs(self.usage_billing_interval.unsigned_abs()),
+            billing_lag: self.usage_billing_lag,
             billing_concurrency: self.usage_billing_concurrency.into(),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),

@@ -24,7 +24,7 @@ const SAID: u32 = 5;
 /// every line. The command says on stderr how far it is. If you interrupt it, the ledger goes on; you can repeat it at any
 /// time, and it begins again.
 ///
-/// On a cluster: `kubectl -n NAMESPACE exec RELEASE-ledger-0 -- tenant-operator ledger rebuild --key-file
+/// On a cluster: `kubectl -n NAMESPACE exec RELEASE-ledger-0 -- /tenant-operator ledger rebuild --key-file
 /// /etc/tenant-operator/ledger/key`
 ///
 /// Exit codes: 0 the store holds all lines, 1 it failed, for the reason that is printed, 2 wrong usage.
@@ -49,6 +49,9 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     let wanted = match once.rebuild(&Rebuild { take_over: args.take_over }).await {
         Ok(rebuilt) => rebuilt.generation,
         Err(CallError::Unavailable(why)) => {
+            if let Some(failing) = patient.events_store().await?.failing {
+                bail!("the events store was not emptied: {failing}. Correct this, and run the command again");
+            }
             let Some(before) = before.generation else { bail!("the events store was not emptied: {why}") };
             eprintln!("The store is not empty yet ({why}). The ledger goes on ...");
             before + 1
@@ -63,17 +66,23 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Waits until the store of this generation, or of a later one, has all lines.
 async fn wait(client: &LedgerClient, wanted: i64) -> anyhow::Result<EventsStatus> {
-    let mut failed = 0;
+    let (mut failed, mut idle) = (0, 0);
     for look in 0_u32.. {
         let now = client.events_store().await.context("the rebuild goes on once the ledger is back")?;
         let begun = now.generation.is_some_and(|generation| generation >= wanted);
         if begun && now.complete {
             return Ok(now);
         }
+        // It is fed as before: the ledger may have given up emptying it.
+        idle = if now.complete && !begun { idle + 1 } else { 0 };
+        if idle > PATIENCE.as_secs() {
+            bail!("the events store was not emptied within {} s: run the command again", PATIENCE.as_secs());
+        }
         failed = if now.failing.is_some() { failed + 1 } else { 0 };
         if let Some(why) = now.failing.filter(|_| failed > PATIENCE.as_secs()) {
             bail!(
-                "{why}. The ledger tries again by itself: correct this, and run the command again to see when it is done"
+                "{why}. The ledger tries again by itself: correct this. It is done when the metric ledger_events_lag_lines is 0; \
+                 this command would begin anew"
             );
         }
         if look % SAID == 0 {

@@ -1,8 +1,13 @@
 //! Text that a stranger wrote, such as a company's name, for an admin's terminal or spreadsheet.
 
-/// The text without control characters, which could move the cursor, recolor the screen or pretend another line.
+use crate::web::is_hidden;
+
+/// The text without control characters, which could move the cursor, recolor the screen or pretend another line, and
+/// without those that turn the order of what follows. The joiners U+200C and U+200D stay: they are part of the spelling
+/// in several scripts.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let joins = |c| matches!(c, '\u{200c}' | '\u{200d}');
+    text.chars().map(|c| if is_hidden(c) && !joins(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -12,5 +17,6 @@ mod tests {
     #[test]
     fn a_name_controls_no_terminal() {
         assert_eq!(plain("Acme\u{1b}[2J\r\n\u{9b}1mÄ GmbH"), "Acme [2J   1mÄ GmbH");
+        assert_eq!(plain("Acme\u{202e}moc \u{645}\u{200c}\u{6cc}"), "Acme moc \u{645}\u{200c}\u{6cc}");
     }
 }

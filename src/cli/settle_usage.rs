@@ -13,7 +13,7 @@ use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Unit, UsageBilling};
 ///
 /// `kubectl tenant usage NAME --billed` shows the numbers, and `--lines` the hours behind them. Nothing is decided without
 /// --confirm, and the decision holds for the numbers that are shown now: if they change meanwhile, decide again. The
-/// controller carries it out within ten minutes, writes an Event, and keeps it in `status.usageBilling.decision`.
+/// controller carries it out within two minutes, writes an Event, and keeps it in `status.usageBilling.decision`.
 ///
 /// Exit codes: 0 when the decision is noted, 1 if there is nothing to decide or --confirm is missing.
 #[derive(clap::Args)]

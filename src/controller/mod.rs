@@ -108,6 +108,8 @@ pub struct ControllerConfig {
     pub billing_interval: Duration,
     /// Tenants whose usage is compared with Stripe at the same time.
     pub billing_concurrency: usize,
+    /// Seconds for which Stripe's sums of usage may lack what was sent.
+    pub billing_lag: i64,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -211,6 +213,7 @@ pub async fn run(
         every: config.usage_interval,
         again: config.billing_interval,
         at_once: config.billing_concurrency,
+        lag: config.billing_lag,
     };
     background.spawn(sweeps::usage_billing::send(context.clone(), pace));
     let outcome = tokio::select! {

@@ -128,7 +128,7 @@ pub enum Effect {
     },
     /// Remove the annotation with which a person chose a generation.
     ForgetChoice,
-    /// Hand the transitions that were not shipped yet to the event store.
+    /// Hand the transitions that were not shipped yet to the transition log.
     ShipTransitions,
     /// Take everything personal out of the object, and write down what was erased.
     EraseIdentity,

@@ -26,7 +26,7 @@ pub enum Step {
     Data,
     /// What the ledger counted.
     Usage,
-    /// The transitions for the event store.
+    /// The transitions for the transition log.
     Outbox,
     /// Customer, subscription and payments.
     Billing,

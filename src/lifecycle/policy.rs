@@ -100,7 +100,7 @@ pub struct Policy {
     pub hold_retry: i64,
     /// A tenant that is on hold for this long is Failed, and refunded, unless it was served before.
     pub hold_limit: i64,
-    /// Whether transitions are shipped to an event store.
+    /// Whether transitions are shipped to a transition log.
     pub outbox: bool,
     /// How long the files of an export are kept. None if no storage for exports is set.
     pub exports_kept: Option<i64>,

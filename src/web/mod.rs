@@ -54,6 +54,7 @@ pub use public::accounts;
 pub use public::admission::{Admission, Domains};
 pub use serving::guards::table as guard_table;
 pub use serving::limits::parse_source;
+pub use serving::names::is_hidden;
 pub use usage_events::{TokenError, UsageEventTokens};
 
 /// What the API says of itself, for its reference.

@@ -6,12 +6,15 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::usage_prices::MeteredUsage;
-use tenant_operator::api::{ConditionStatus, Phase, Plan, Timestamp, Unit};
+use tenant_operator::api::{ConditionStatus, Phase, Plan, Timestamp, Unit, UsageBilling};
 use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::units::Amounts;
 use tenant_operator::ledger::wire::{Counted, Event, Events};
+use tokio::process::Command;
 
-use crate::support::{World, forward, free_port, plan_change, shows, stripe, stripe_objects};
+use crate::support::{
+    BINARY, World, control_plane, forward, free_port, plan_change, said, shows, stripe, stripe_objects,
+};
 
 const HOUR: i64 = 3600;
 
@@ -321,6 +324,73 @@ async fn usage_without_a_price_waits_until_there_is_one() {
     sent(&world, 7).await;
     world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
     assert_eq!(at_stripe(&world).await, (12, 2), "each once");
+}
+
+/// Waits until the status shows these numbers.
+async fn differs(world: &World, sent: i64, theirs: i64) {
+    let shown = |billing: &UsageBilling| {
+        billing.differences.iter().any(|shown| (shown.sent, shown.at_stripe) == (sent, theirs))
+    };
+    world.wait("acme", "it differs", |s| s.usage_billing.as_ref().is_some_and(|b| shown(b))).await;
+    world.wait("acme", "shown", shows("UsageBilled", ConditionStatus::False, "NumbersDiffer")).await;
+}
+
+/// Another system reports to the customer's meter, and the status of a restored object says more than Stripe has. Each
+/// waits for a person, who decides once, and whatever is decided, what is used later is billed once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_decides_about_numbers_that_differ() {
+    let (mut world, meter) = world("usage-differs").await;
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
+    let price = price(&world, &meter, &[("unit_amount", "10")]).await;
+    offer(&world, &plan("usage-differs", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
+    world.start_controller();
+    world.create_paying("acme", "usage-differs").await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    let recorded = sent(&world, 5).await;
+    let namespace = world.namespace.clone();
+    let settle = async |keep: &str, confirm: &[&str]| {
+        let mut command = Command::new(BINARY);
+        command.args(["settle-usage", "acme", "-n", &namespace, "--unit", "queries", "--keep", keep]).args(confirm);
+        let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
+        (output.status.code(), said(&output))
+    };
+    let (code, said) = settle("stripe", &["--confirm", "acme"]).await;
+    assert!(code == Some(1) && said.contains("nothing to decide"), "{said}");
+
+    let customer = world.tenants().get("acme").await.expect("there").spec.billing.stripe.expect("ids").customer_id;
+    let customer = customer.expect("a customer");
+    let foreign = [("event_name", "queries"), ("payload[stripe_customer_id]", &*customer), ("payload[value]", "3")];
+    stripe(&world, Method::POST, "/billing/meter_events", &foreign).await;
+    used(&world, "b", 4).await;
+    hour_passes(&world).await;
+    differs(&world, 5, 8).await;
+    assert_eq!(at_stripe(&world).await, (8, 2), "nothing is sent while the numbers differ");
+    let (code, said) = settle("stripe", &[]).await;
+    assert!(code == Some(1) && said.contains("--confirm acme"), "{said}");
+    let (code, said) = settle("stripe", &["--confirm", "acme"]).await;
+    assert!(code == Some(0) && said.contains("the 8 queries that Stripe has"), "{said}");
+    sent(&world, 12).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (12, 3));
+
+    // The object comes back from a backup of another cluster that had sent more.
+    world.controllers.remove(0).kill();
+    let more = MeteredUsage { sent: 18, through: recorded.through.plus(HOUR), ..recorded };
+    let status = Patch::Merge(json!({"status": {"usageBilling": {"meters": [more]}}}));
+    world.tenants().patch_status("acme", &PatchParams::default(), &status).await.expect("patched");
+    used(&world, "c", 2).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    differs(&world, 18, 12).await;
+    assert_eq!(at_stripe(&world).await, (12, 3));
+    let (code, said) = settle("ledger", &["--confirm", "acme"]).await;
+    assert!(code == Some(0) && said.contains("sends 6 queries"), "{said}");
+    sent(&world, 20).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (20, 5), "the difference once, and what came later once");
+    let decision = world.status("acme").await.usage_billing.and_then(|billing| billing.decision).expect("kept");
+    assert_eq!((decision.ledger, decision.stripe), (18, 12));
 }
 
 /// Stripe takes an event, and finds later that its meter was archived meanwhile.

@@ -124,7 +124,7 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
     }
 }
 
-/// Ships the transitions that are not shipped yet to the event store, and the milestones among them to the stream of
+/// Ships the transitions that are not shipped yet to the transition log, and the milestones among them to the stream of
 /// activation events. A transition leaves the status only after that.
 pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Outcome {
     let status = tenant.status.clone().unwrap_or_default();

@@ -192,8 +192,13 @@ impl Question {
 
     fn ending(&self) -> Vec<Entry> {
         let used = self.known.amounts();
+        let tenant = String::from(self.account.tenant.clone());
         if self.known.is_free_line() {
-            self.metering.vain.note(&String::from(self.account.tenant.clone()));
+            self.metering.vain.note(&tenant);
+        } else if used[Unit::Queries] > 0 {
+            // The plan's queries limit the ledger's lines of it. A busy tenant of whose questions some find nothing is
+            // not kept from asking.
+            self.metering.vain.give_back(&tenant);
         }
         if used.is_zero() {
             return vec![void(&self.account, &self.operation)];

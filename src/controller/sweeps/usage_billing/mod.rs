@@ -53,6 +53,8 @@ pub struct Pace {
     pub again: Duration,
     /// Tenants that are looked at at the same time, at most. Each is another customer.
     pub at_once: usize,
+    /// Seconds for which Stripe's sums may lack what was sent.
+    pub lag: i64,
 }
 
 /// Sends until the lease is lost: looks at each tenant once an hour, and where that is worth it.
@@ -104,7 +106,7 @@ async fn looks(context: &Context, asked: &Asked, pace: Pace) {
             // On the heap: the future of a look is large.
             running.push(Box::pin(async move {
                 let id = tenant.tenant_id().to_owned();
-                let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
+                let look = Priority::Resync.scope(visit(context, meters, &tenant, before, pace.lag));
                 (uid, Box::pin(Party::scope(&id, look)).await)
             }));
         }

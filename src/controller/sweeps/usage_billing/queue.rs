@@ -14,11 +14,12 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use kube::ResourceExt;
 use strum::IntoEnumIterator;
 
 use super::decide::hour_of;
 use super::plan_of;
-use crate::api::{Tenant, Timestamp, Unit};
+use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Timestamp, Unit};
 use crate::controller::context::Context;
 
 const HOUR: i64 = 3600;
@@ -39,6 +40,8 @@ pub struct Seen {
     pub plan: (String, Option<i64>),
     /// What the status shows of its use: since when, and how much of all units.
     pub used: Option<(Timestamp, i64)>,
+    /// What a person has decided.
+    pub choice: Option<String>,
 }
 
 impl Seen {
@@ -46,7 +49,11 @@ impl Seen {
     pub fn of(context: &Context, tenant: &Tenant) -> Self {
         let usage = tenant.status.as_ref().and_then(|status| status.usage.as_ref());
         let all = |usage: &crate::api::usage::CountedUsage| Unit::iter().map(|unit| usage.of(unit).used).sum();
-        Self { plan: plan_of(context, tenant), used: usage.map(|usage| (usage.period_start, all(usage))) }
+        Self {
+            plan: plan_of(context, tenant),
+            used: usage.map(|usage| (usage.period_start, all(usage))),
+            choice: tenant.annotations().get(SETTLE_USAGE_ANNOTATION).cloned(),
+        }
     }
 }
 
@@ -114,7 +121,7 @@ impl Schedule {
             let next = if moment(hour) < self.started { hour.plus(HOUR) } else { hour };
             return self.started.plus(self.offset(uid)).min(moment(next));
         };
-        if known.seen.plan != seen.plan {
+        if known.seen.plan != seen.plan || known.seen.choice != seen.choice {
             return known.looked_at;
         }
         let hour = hour_of(known.looked_at).plus(HOUR + CLOSES + self.offset(uid));
@@ -144,7 +151,7 @@ mod tests {
     }
 
     fn seen(used: i64) -> Seen {
-        Seen { plan: ("metered".into(), Some(1)), used: Some((at(0), used)) }
+        Seen { plan: ("metered".into(), Some(1)), used: Some((at(0), used)), choice: None }
     }
 
     fn known(looked_at: i64) -> Known {
@@ -188,6 +195,8 @@ mod tests {
         assert_eq!(due(&Known { trouble: Some("NumbersDiffer"), ..hourly.clone() }, &seen(5)), RETRY);
         let other = Seen { plan: ("other".into(), Some(1)), ..seen(5) };
         assert_eq!(due(&hourly, &other), 0, "its plan has changed");
+        let decided = Seen { choice: Some("stripe".into()), ..seen(5) };
+        assert_eq!(due(&hourly, &decided), 0, "a person has decided");
         assert!((0..=SPREAD).contains(&schedule.due_at("a", None, &seen(0)).since(at(0))), "after a start");
     }
 

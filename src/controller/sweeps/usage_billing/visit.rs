@@ -11,16 +11,14 @@ use super::{is_billed, shown};
 use crate::api::{Tenant, Timestamp};
 use crate::controller::context::Context;
 
-/// Seconds for which Stripe's sums may lack what was sent.
-const LAG: i64 = 15 * 60;
 /// Seconds for which a trouble that goes by itself is not shown.
 const PATIENCE: i64 = 15 * 60;
 
-/// Looks at a tenant, and writes down what was found.
-pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: Known) -> Known {
+/// Looks at a tenant, and writes down what was found. For `lag` seconds, Stripe's sums may lack what was sent.
+pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: Known, lag: i64) -> Known {
     let now = context.clock.read().now;
     let mut known = Known { looked_at: now, seen: Seen::of(context, tenant), soon: false, ..before };
-    let found = look(context, meters, tenant, now, &mut known).await;
+    let found = look(context, meters, tenant, (now, lag), &mut known).await;
     let trouble = match found {
         Ok(trouble) => trouble,
         Err(error) => Some(error),
@@ -48,7 +46,7 @@ async fn look(
     context: &Context,
     meters: &Meters,
     seen: &Tenant,
-    now: Timestamp,
+    (now, lag): (Timestamp, i64),
     known: &mut Known,
 ) -> Result<Option<Trouble>, Trouble> {
     // Nothing is sent by what a cache says. The controller may list Tenants and not get one.
@@ -74,7 +72,7 @@ async fn look(
         }
         Err(trouble) => (None, Some(trouble)),
     };
-    let settling = known.sent_at.is_some_and(|at| now.since(at) < LAG);
+    let settling = known.sent_at.is_some_and(|at| now.since(at) < lag);
     let trouble = trouble.map(|trouble| match trouble {
         Trouble::Differs { .. } if settling => Trouble::Settling,
         trouble => trouble,
