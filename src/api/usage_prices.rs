@@ -130,27 +130,30 @@ pub struct UsageChoice {
     pub ledger: i64,
     /// Stripe's number.
     pub stripe: i64,
+    /// When the person decided. The same numbers can differ again later, and are decided anew.
+    pub at: Timestamp,
 }
 
 impl UsageChoice {
     /// The value of the annotation that says so of one object.
     pub fn annotation(&self, uid: &str) -> String {
-        let Self { keep, unit, ledger, stripe } = self;
-        format!("{keep}.{}.{ledger}.{stripe}.{uid}", json!(unit).as_str().unwrap_or_default())
+        let Self { keep, unit, ledger, stripe, at } = self;
+        format!("{keep}.{}.{ledger}.{stripe}.{}.{uid}", json!(unit).as_str().unwrap_or_default(), at.as_second())
     }
 
     /// Reads the annotation of an object.
     pub fn read(value: &str, uid: &str) -> Option<Self> {
-        let mut parts = value.splitn(5, '.');
+        let mut parts = value.splitn(6, '.');
         let (keep, unit) = (parts.next()?.parse().ok()?, serde_json::from_value(json!(parts.next()?)).ok()?);
         let (ledger, stripe) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        (parts.next()? == uid).then_some(Self { keep, unit, ledger, stripe })
+        let at = Timestamp::from_second(parts.next()?.parse().ok()?);
+        (parts.next()? == uid).then_some(Self { keep, unit, ledger, stripe, at })
     }
 
-    /// That it was carried out.
+    /// That it was carried out: after it was decided, also where the clock of the person's machine is ahead.
     pub fn done(&self, at: Timestamp) -> UsageDecision {
-        let Self { keep, unit, ledger, stripe } = *self;
-        UsageDecision { keep, unit, ledger, stripe, at }
+        let Self { keep, unit, ledger, stripe, at: decided } = *self;
+        UsageDecision { keep, unit, ledger, stripe, at: at.max(decided) }
     }
 
     /// Whether this is what was carried out.
@@ -197,15 +200,23 @@ mod tests {
 
     #[test]
     fn a_choice_is_of_one_object_and_its_numbers() {
-        let choice = UsageChoice { keep: KeptUsage::Ledger, unit: Unit::PromptTokens, ledger: 120, stripe: -7 };
+        let choice = UsageChoice {
+            keep: KeptUsage::Ledger,
+            unit: Unit::PromptTokens,
+            ledger: 120,
+            stripe: -7,
+            at: Timestamp::from_second(9),
+        };
         let said = choice.annotation("uid-1");
-        assert_eq!(said, "ledger.promptTokens.120.-7.uid-1");
+        assert_eq!(said, "ledger.promptTokens.120.-7.9.uid-1");
         assert_eq!(UsageChoice::read(&said, "uid-1"), Some(choice));
         assert_eq!(UsageChoice::read(&said, "uid-2"), None, "a Tenant that was restored from a backup");
-        for wrong in ["", "all.promptTokens.1.1.uid-1", "stripe.words.1.1.uid-1", "stripe.queries.1.uid-1"] {
+        for wrong in ["", "all.promptTokens.1.1.1.uid-1", "stripe.words.1.1.1.uid-1", "stripe.queries.1.1.uid-1"] {
             assert_eq!(UsageChoice::read(wrong, "uid-1"), None, "{wrong}");
         }
         let done = choice.done(Timestamp::from_second(1));
         assert!(choice.is(&done) && !UsageChoice { stripe: 8, ..choice }.is(&done));
+        let later = UsageChoice { at: Timestamp::from_second(10), ..choice };
+        assert!(!later.is(&done) && later.is(&later.done(Timestamp::from_second(11))), "decided again");
     }
 }

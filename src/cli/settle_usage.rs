@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
 use crate::api::usage_prices::{KeptUsage, UsageChoice};
-use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Unit, UsageBilling};
+use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Timestamp, Unit, UsageBilling};
 
 /// Decide about usage whose numbers differ, or that waits for a price.
 ///
@@ -42,7 +42,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let (name, uid) = (tenant.name_any(), tenant.uid().unwrap_or_default());
     let billing = tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
     let keep = args.keep.parse().context("--keep")?;
-    let choice = billing.and_then(|billing| choice(billing, args.unit, keep));
+    let choice = billing.and_then(|billing| choice(billing, args.unit, keep, Timestamp::now()));
     let Some((choice, effect)) = choice else {
         bail!("{name} has nothing to decide: `kubectl tenant usage {name} --billed` shows what differs or waits")
     };
@@ -56,17 +56,21 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 }
 
 /// What is to be decided of a unit, and what that means. None if nothing of that kind is shown.
-fn choice(billing: &UsageBilling, unit: Unit, keep: KeptUsage) -> Option<(UsageChoice, String)> {
+fn choice(billing: &UsageBilling, unit: Unit, keep: KeptUsage, at: Timestamp) -> Option<(UsageChoice, String)> {
     let name = json!(unit).as_str().unwrap_or_default().to_owned();
     if keep == KeptUsage::Nothing {
         let amount = billing.waiting.iter().find(|waiting| waiting.usage.unit == unit)?.amount;
-        let choice = UsageChoice { keep, unit, ledger: amount, stripe: 0 };
+        let choice = UsageChoice { keep, unit, ledger: amount, stripe: 0, at };
         return Some((choice, format!("{amount} {name} that wait for a price are dropped, and never billed")));
     }
     let differs = billing.differences.iter().find(|difference| difference.unit == unit)?;
     let (ledger, stripe) = (differs.sent, differs.at_stripe);
     let effect = if keep == KeptUsage::Stripe {
-        format!("The customer pays the {stripe} {name} that Stripe has, and not the {ledger} that were sent")
+        let unsent = differs.unsent;
+        format!(
+            "The customer pays the {stripe} {name} that Stripe has, and not the {ledger} that were sent. Of the {unsent} that were not sent \
+             yet, those that Stripe's number covers are taken as sent"
+        )
     } else {
         format!(
             "The controller sends {} {name} to Stripe, so that the customer pays the {ledger} that were sent. If Stripe only shows them \
@@ -74,7 +78,7 @@ fn choice(billing: &UsageBilling, unit: Unit, keep: KeptUsage) -> Option<(UsageC
             ledger - stripe
         )
     };
-    Some((UsageChoice { keep, unit, ledger, stripe }, effect))
+    Some((UsageChoice { keep, unit, ledger, stripe, at }, effect))
 }
 
 #[cfg(test)]
@@ -100,7 +104,7 @@ mod tests {
             waiting: vec![WaitingUsage { subscription: "sub_1".into(), until: at, amount: 35, usage }],
             ..UsageBilling::default()
         };
-        let shown = |unit, keep| choice(&billing, unit, keep);
+        let shown = |unit, keep| choice(&billing, unit, keep, at);
         let (ledger, said) = shown(Unit::Queries, KeptUsage::Ledger).expect("it differs");
         assert_eq!((ledger.ledger, ledger.stripe), (120, 100));
         assert!(said.contains("sends 20 queries"), "{said}");

@@ -391,6 +391,15 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "the difference once, and what came later once");
     let decision = world.status("acme").await.usage_billing.and_then(|billing| billing.decision).expect("kept");
     assert_eq!((decision.ledger, decision.stripe), (18, 12));
+
+    // Without its status, all hours since the price began look unsent. Stripe's number covers them.
+    world.lose_status("acme").await;
+    differs(&world, 0, 20).await;
+    let (code, said) = settle("stripe", &["--confirm", "acme"]).await;
+    assert!(code == Some(0) && said.contains("Of the 11 that were not sent yet"), "{said}");
+    sent(&world, 20).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
 /// Stripe takes an event, and finds later that its meter was archived meanwhile.

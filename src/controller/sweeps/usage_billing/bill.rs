@@ -6,7 +6,7 @@ use super::send::{Of, compare, send};
 use super::settle::Settling;
 use super::trouble::Trouble;
 use super::waiting::{self, Begun};
-use crate::api::usage_prices::WaitingUsage;
+use crate::api::usage_prices::{MeteredUsage, WaitingUsage};
 use crate::api::{Timestamp, Unit, UsageBilling};
 use crate::ledger::wire::HourUsage;
 use crate::providers::biller::{Biller, Delivery};
@@ -47,7 +47,15 @@ impl Look<'_> {
         let kept = Ours::new(&known, plans);
         let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
         let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
-        let left = waiting::left(&recorded, subscription, |unit| ours.iter().any(|(_, of)| *of == unit));
+        // An item that is not recorded begins with what was left of its unit, also where it was taken off and put on again.
+        let is_known = |item: &MeteredItem, usage: &MeteredUsage| {
+            *usage.price == *item.price && usage.since == hour_of(item.created)
+        };
+        let goes_on = |unit| {
+            let mut items = ours.iter().filter(|(_, of)| *of == unit);
+            items.any(|(item, _)| recorded.meters.iter().any(|usage| usage.unit == unit && is_known(item, usage)))
+        };
+        let left = waiting::left(&recorded, subscription, goes_on);
         let mut settling = Settling { choice: self.choice(), recorded: &recorded, differences: vec![], decision: None };
         let Units { mut billed, held, mut trouble } = self.units(&there, &ours, &left, &mut settling).await?;
         let has_item = |waiting: &WaitingUsage| ours.iter().any(|(_, unit)| *unit == waiting.usage.unit);
@@ -57,9 +65,10 @@ impl Look<'_> {
         let (closed_until, hours) = self.hours(from).await?;
         let mut waiting = self.wait(&there, open, (&hours, closed_until), &mut settling).await?;
         waiting.extend(held);
-        let mut sent = false;
+        let (mut sent, mut over) = (false, false);
         for one in &mut billed {
             if let Err(error) = self.bring_up(&there, one, (&hours, closed_until), &mut settling).await {
+                over |= matches!(error, Trouble::Over { .. });
                 trouble = Some(Trouble::both(trouble, error));
             }
             sent |= one.sent;
@@ -88,6 +97,8 @@ impl Look<'_> {
         }
         // Last, because a price that is put on the subscription ends it.
         let trouble = trouble.or_else(|| waiting::shown(&billing));
+        // What a person was told to invoice stays theirs until nothing is wrong any more: this look may not have come to it.
+        billing.invoice_by_hand = over || (same && recorded.invoice_by_hand && trouble.is_some());
         Ok(Looked { billing, soon, sent, trouble })
     }
 
@@ -145,8 +156,8 @@ impl Look<'_> {
         let (created, period_start) = (one.item.created, there.period_start);
         let until = self.until(there, one.item, closed_until);
         let compared = compare(stripe, of, &one.usage, (&rows, until)).await;
-        if let Err(Trouble::Differs { sent, unsent, theirs, .. }) = compared
-            && self.settle(there, one, (sent, unsent, theirs), settling).await?
+        if let Err(Trouble::Differs { theirs, .. }) = compared
+            && self.settle(there, one, (&rows, theirs), settling).await?
         {
             return Err(Trouble::Settling);
         }

@@ -63,6 +63,21 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
     }
 }
 
+/// Stripe's number stands. The rows that it covers are not sent again: a status that was lost begins before all of them.
+pub fn stand(usage: &mut MeteredUsage, rows: &[Row], theirs: i64) {
+    let before = usage.sent;
+    let sums = rows.iter().scan(before, |sum, row| {
+        *sum += row.amount;
+        Some(*sum)
+    });
+    let covered = sums.take_while(|sum| *sum <= theirs).count();
+    let amount: i64 = rows[..covered].iter().map(|row| row.amount).sum();
+    record(usage, rows, covered);
+    // Rows of an hour that is not covered as a whole are Stripe's beyond what is recorded.
+    let open = amount - (usage.sent - before);
+    usage.sent = theirs - open;
+}
+
 /// The name of the event of a row: the same for each attempt, and another one for each tenant, meter, hour and period.
 pub fn identifier(tenant: &str, meter: &str, row: &Row) -> String {
     let mut hash = Sha256::new();

@@ -4,6 +4,7 @@
 use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
+use super::decide::{self, Row};
 use super::look::{Billed, Look};
 use super::trouble::Trouble;
 use crate::api::usage_prices::{KeptUsage, UsageChoice, UsageDecision, UsageDifference};
@@ -26,16 +27,16 @@ pub struct Settling<'a> {
 impl Settling<'_> {
     /// Whether a person wants that of these numbers, and it was not carried out before.
     fn wants(&self, keep: KeptUsage, (unit, ledger, stripe): (Unit, i64, i64)) -> bool {
-        let wanted = UsageChoice { keep, unit, ledger, stripe };
-        let done = self.recorded.decision.as_ref().is_some_and(|decision| wanted.is(decision));
-        self.choice == Some(wanted) && !done
+        let Some(choice) = self.choice else { return false };
+        let done = self.recorded.decision.as_ref().is_some_and(|decision| choice.is(decision));
+        (choice.keep, choice.unit, choice.ledger, choice.stripe) == (keep, unit, ledger, stripe) && !done
     }
 
     /// The same, and notes that it is carried out.
     pub fn settle(&mut self, keep: KeptUsage, (unit, ledger, stripe): (Unit, i64, i64), now: Timestamp) -> bool {
         let wants = self.wants(keep, (unit, ledger, stripe));
         if wants {
-            self.decision = Some(UsageChoice { keep, unit, ledger, stripe }.done(now));
+            self.decision = self.choice.map(|choice| choice.done(now));
         }
         wants
     }
@@ -44,8 +45,8 @@ impl Settling<'_> {
 /// The name of the event with which a person's decision is carried out. The same decision is sent once.
 fn difference_identifier(tenant: &str, meter: &str, since: Timestamp, choice: &UsageChoice) -> String {
     let mut hash = Sha256::new();
-    let numbers = [choice.ledger.to_string(), choice.stripe.to_string()];
-    for part in [tenant, meter, &since.to_string(), &numbers[0], &numbers[1]] {
+    let numbers = [choice.ledger, choice.stripe, choice.at.as_second()].map(|number| number.to_string());
+    for part in [tenant, meter, &since.to_string(), &numbers[0], &numbers[1], &numbers[2]] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -65,16 +66,17 @@ impl Look<'_> {
         &self,
         there: &UsageSubscription,
         one: &mut Billed<'_>,
-        (sent, unsent, theirs): (i64, i64, i64),
+        (rows, theirs): (&[Row], i64),
         settling: &mut Settling<'_>,
     ) -> Result<bool, Trouble> {
-        let unit = one.usage.unit;
+        let (unit, sent) = (one.usage.unit, one.usage.sent);
+        let unsent = rows.iter().map(|row| row.amount).sum();
         // The numbers that the person saw.
         let seen = settling.recorded.differences.iter().any(|d| (d.unit, d.sent, d.at_stripe) == (unit, sent, theirs));
         settling.differences.push(UsageDifference { unit, sent, unsent, at_stripe: theirs });
         if seen && settling.settle(KeptUsage::Stripe, (unit, sent, theirs), self.now) {
             settling.differences.pop();
-            one.usage.sent = theirs;
+            decide::stand(&mut one.usage, rows, theirs);
             let said = format!(
                 "By a person's decision, Stripe's number of {} stands: {theirs}, and not {sent}",
                 unit.in_plans()
@@ -86,7 +88,7 @@ impl Look<'_> {
         if !seen || there.ended_at.is_some() || !settling.wants(KeptUsage::Ledger, (unit, sent, theirs)) {
             return Ok(false);
         }
-        let choice = UsageChoice { keep: KeptUsage::Ledger, unit, ledger: sent, stripe: theirs };
+        let Some(choice) = settling.choice else { return Ok(false) };
         let name = difference_identifier(self.tenant.tenant_id(), &one.meter.id, one.usage.since, &choice);
         let (meter, customer) = (&one.meter, &*there.customer);
         let at = self.now.max(one.item.created).max(there.period_start);
@@ -116,16 +118,19 @@ mod tests {
 
     #[test]
     fn a_difference_is_sent_once_for_each_decision() {
-        let choice = UsageChoice { keep: KeptUsage::Ledger, unit: Unit::Queries, ledger: 12, stripe: 5 };
+        let choice =
+            UsageChoice { keep: KeptUsage::Ledger, unit: Unit::Queries, ledger: 12, stripe: 5, at: at(NOON - 60) };
         let name = |choice: &UsageChoice| difference_identifier("acme", "mtr_1", at(NOON), choice);
         assert_eq!(name(&choice), name(&choice));
         assert_ne!(name(&choice), name(&UsageChoice { stripe: 6, ..choice }));
+        assert_ne!(name(&choice), name(&UsageChoice { at: at(NOON), ..choice }), "decided again");
         assert!(name(&choice).len() <= 100);
     }
 
     #[test]
     fn what_a_person_decides_holds_for_the_numbers_that_were_shown_and_once() {
-        let choice = UsageChoice { keep: KeptUsage::Ledger, unit: Unit::Queries, ledger: 12, stripe: 5 };
+        let choice =
+            UsageChoice { keep: KeptUsage::Ledger, unit: Unit::Queries, ledger: 12, stripe: 5, at: at(NOON - 60) };
         let (now, mut recorded) = (at(NOON), UsageBilling::default());
         let settle = |recorded: &UsageBilling, keep, numbers| {
             let mut settling = Settling { choice: Some(choice), recorded, differences: vec![], decision: None };

@@ -19,11 +19,6 @@ pub fn status(
         let nothing = billing.meters.is_empty() && billing.replace_at.is_none() && billing.waiting.is_empty();
         status.usage_billing = Some(Box::new(billing)).filter(|_| !nothing);
     }
-    // What a person was told stands while it is not known whether it has changed.
-    let told = before.usage_billing.as_ref().is_some_and(|billing| billing.invoice_by_hand);
-    if let Some(billing) = &mut status.usage_billing {
-        billing.invoice_by_hand = if quiet { told } else { matches!(trouble, Some(Trouble::Over { .. })) };
-    }
     let shown = conditions::get(&status.conditions, USAGE_BILLED);
     let (value, reason, message) = match trouble {
         Some(trouble) => (ConditionStatus::False, trouble.reason(), trouble.to_string()),

@@ -59,6 +59,23 @@ fn an_hour_is_recorded_once_all_its_rows_are_there() {
 }
 
 #[test]
+fn rows_that_stripes_number_covers_are_not_sent_once_it_stands() {
+    let rows = [row(0, 0, 5), row(3, -1, 1), row(3, 0, 7)];
+    // What is recorded then, and what is still sent.
+    let stands = |sent, theirs| {
+        let mut usage = MeteredUsage { sent, ..usage() };
+        stand(&mut usage, &rows, theirs);
+        let rest: Vec<_> = rows.iter().filter(|row| row.hour >= usage.through).map(|row| row.amount).collect();
+        let unsent: Vec<_> = rows.iter().filter(|row| row.hour >= usage.through).cloned().collect();
+        let known = delivered(usage.sent, theirs, &unsent).expect("it agrees");
+        (usage.sent, rest[known..].iter().sum::<i64>())
+    };
+    assert_eq!(stands(0, 20), (20, 0), "the status was lost: Stripe has all of it, and 7 more");
+    assert_eq!(stands(0, 8), (7, 7), "one of two rows of an hour");
+    assert_eq!(stands(9, 5), (5, 13), "Stripe has less than was sent");
+}
+
+#[test]
 fn what_was_recorded_and_what_was_before_the_price_is_not_sent() {
     let hours = [hour(-1, 0, 9), hour(0, 0, 5), hour(1, -1, 0), hour(1, 0, 7), hour(2, 0, 1)];
     assert_eq!(unsent(&hours, &usage()), [row(0, 0, 5), row(1, 0, 7), row(2, 0, 1)]);

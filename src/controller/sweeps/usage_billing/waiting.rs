@@ -48,10 +48,11 @@ fn taking_over_what_waited(waiting: &WaitingUsage, unit: Unit, item: &MeteredIte
 }
 
 /// What was left unbilled: what waits already, what is recorded of another subscription than this one, unless a person
-/// was told to invoice it, and what is recorded of units whose price was taken off this one at Stripe.
-pub fn left(recorded: &UsageBilling, subscription: &str, has_item: impl Fn(Unit) -> bool) -> Vec<WaitingUsage> {
+/// was told to invoice it, and what is recorded of units of which no recorded item goes on: the price was taken off at
+/// Stripe.
+pub fn left(recorded: &UsageBilling, subscription: &str, goes_on: impl Fn(Unit) -> bool) -> Vec<WaitingUsage> {
     let other = *recorded.subscription != *subscription;
-    let is_left = |usage: &&MeteredUsage| if other { !recorded.invoice_by_hand } else { !has_item(usage.unit) };
+    let is_left = |usage: &&MeteredUsage| if other { !recorded.invoice_by_hand } else { !goes_on(usage.unit) };
     let meters = recorded.meters.iter().filter(is_left);
     let of = |usage: &MeteredUsage| WaitingUsage {
         subscription: recorded.subscription.clone(),
@@ -120,7 +121,7 @@ impl Look<'_> {
                 Ok(Begun::Item(one))
             }
             Err(differs @ Trouble::Differs { .. }) => {
-                self.begin_as_decided(there, waiting, (one, theirs, closed_until), differs, settling).await
+                self.begin_as_decided(there, waiting, (one, theirs, closed_until), (differs, &rows), settling).await
             }
             Err(error) => Err(error),
         }
@@ -132,16 +133,17 @@ impl Look<'_> {
     async fn begin_as_decided<'a>(
         &self,
         there: &UsageSubscription,
-        waiting: WaitingUsage,
+        mut waiting: WaitingUsage,
         (mut one, theirs, closed_until): (Billed<'a>, i64, Timestamp),
-        differs: Trouble,
+        (differs, rows): (Trouble, &[Row]),
         settling: &mut Settling<'_>,
     ) -> Result<Begun<'a>, Trouble> {
-        let Trouble::Differs { unit, sent, unsent, theirs: before, .. } = differs else { return Err(differs) };
+        let Trouble::Differs { unit, unsent, theirs: before, .. } = differs else { return Err(differs) };
         one.usage = waiting.usage.clone();
-        if self.settle(there, &mut one, (sent, unsent, before), settling).await? {
-            // Nothing, if Stripe's number stands.
-            let more = one.usage.sent - before;
+        if self.settle(there, &mut one, (rows, before), settling).await? {
+            // Rows that Stripe's number covers are not sent again. The rest of it is in no row: it is `more`, or none.
+            waiting.usage.through = one.usage.through;
+            let more = if one.sent { one.usage.sent - before } else { 0 };
             one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs + more);
             return Ok(Begun::Item(one));
         }
