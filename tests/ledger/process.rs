@@ -137,7 +137,7 @@ async fn a_ledger_that_is_killed_twenty_times_has_counted_what_its_clients_were_
         program = Program::start(folder.path(), port);
     }
     let start = Instant::now();
-    while !progress.is_enough() && start.elapsed() < Duration::from_secs(60) {
+    while !progress.is_enough() && start.elapsed() < Duration::from_mins(1) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     progress.stop.store(true, Ordering::SeqCst);
