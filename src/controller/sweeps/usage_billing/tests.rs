@@ -66,7 +66,7 @@ fn rows_that_stripes_number_covers_are_not_sent_once_it_stands() {
         let mut usage = MeteredUsage { sent, ..usage() };
         stand(&mut usage, &rows, theirs);
         let rest: Vec<_> = rows.iter().filter(|row| row.hour >= usage.through).map(|row| row.amount).collect();
-        let unsent: Vec<_> = rows.iter().filter(|row| row.hour >= usage.through).cloned().collect();
+        let unsent: Vec<_> = rows.iter().filter(|row| row.hour >= usage.through).copied().collect();
         let known = delivered(usage.sent, theirs, &unsent).expect("it agrees");
         (usage.sent, rest[known..].iter().sum::<i64>())
     };
