@@ -10,14 +10,13 @@ use axum::Router;
 use axum::http::StatusCode;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
-use kube::api::PostParams;
 use tenant_operator_dev::cluster::Cluster;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::lab::{Controller, Process, active, namespace, quantile, tenant, until};
-use crate::ledger;
-use crate::web::{accepted, key, start};
+use crate::lab::{Process, quantile};
+use crate::ledger::OneTenant;
+use crate::web::{accepted, start};
 
 const NAMESPACE: &str = "bench-authz";
 /// Set in the environment of a process that is one of the servers to compare with: which one.
@@ -32,23 +31,19 @@ const RATE: u64 = 1200;
 const SECONDS: u64 = 10;
 
 pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
-    let api = namespace(client, NAMESPACE).await?;
-    let controller = Controller::start(cluster, NAMESPACE, 0)?;
-    api.create(&PostParams::default(), &tenant("t0")).await?;
-    until(&api, 1, active).await?;
-    let (_ledger, ledger_url) = ledger::beside_web(client, NAMESPACE).await?;
-    let arguments = ["--requests-per-second", "1000000", "--ledger-url", &ledger_url];
-    let (web, url) = start(cluster, &controller, NAMESPACE, &arguments)?;
+    let one = OneTenant::start(client, cluster, NAMESPACE).await?;
+    let arguments = ["--requests-per-second", "1000000", "--ledger-url", &one.url];
+    let (web, url) = start(cluster, &one.controller, NAMESPACE, &arguments)?;
     let http = reqwest::Client::builder().pool_max_idle_per_host(256).build()?;
-    let key = key(client, NAMESPACE, "t0").await?;
-    accepted(&http, &url, &key).await?;
+    let key = one.key.as_str();
+    accepted(&http, &url, key).await?;
     let (bare, bare_url) = bare_server()?;
     let check = format!("{url}/authz");
     let consume = format!("{url}/authz?consume=queries");
 
-    let bare_pace = closed(&http, &bare_url, &key, REQUESTS, "an axum server that answers 204").await?;
-    let check_pace = closed(&http, &check, &key, REQUESTS, "/authz, check").await?;
-    let consume_pace = closed(&http, &consume, &key, COUNTED, "/authz, consume").await?;
+    let bare_pace = closed(&http, &bare_url, key, REQUESTS, "an axum server that answers 204").await?;
+    let check_pace = closed(&http, &check, key, REQUESTS, "/authz, check").await?;
+    let consume_pace = closed(&http, &consume, key, COUNTED, "/authz, consume").await?;
     println!(
         "/authz beside the axum server: check {:.2} of its pace (wanted: at least 0.7), consume {:.2}",
         check_pace / bare_pace,
@@ -61,7 +56,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         (&web, &consume, "/authz, consume"),
     ] {
         one_core(process.0.id());
-        let p95 = open(&http, url, &key, what).await?;
+        let p95 = open(&http, url, key, what).await?;
         let beside = *bare_p95.get_or_insert(p95);
         if what.starts_with('/') {
             println!(

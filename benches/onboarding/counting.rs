@@ -9,14 +9,13 @@ use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::Client;
-use kube::api::PostParams;
 use serde_json::{Value, json};
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::authz::{bare_server, server};
-use crate::lab::{Controller, active, namespace, quantile, tenant, until};
-use crate::ledger;
-use crate::web::{accepted, key, start};
+use crate::lab::quantile;
+use crate::ledger::{self, OneTenant};
+use crate::web::{accepted, start};
 
 const NAMESPACE: &str = "bench-counting";
 /// The name of the server that stands in for a ledger.
@@ -29,27 +28,23 @@ const IN_FLIGHT: [usize; 2] = [1, 8];
 const CALLS: f64 = 2.0;
 
 pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
-    let api = namespace(client, NAMESPACE).await?;
-    let controller = Controller::start(cluster, NAMESPACE, 0)?;
-    api.create(&PostParams::default(), &tenant("t0")).await?;
-    until(&api, 1, active).await?;
-    let (_ledger, ledger_url) = ledger::beside_web(client, NAMESPACE).await?;
+    let one = OneTenant::start(client, cluster, NAMESPACE).await?;
     let (_nothing, nothing_url) = server(LEDGER)?;
     let (_bare, bare_url) = bare_server()?;
     let http = reqwest::Client::builder().pool_max_idle_per_host(256).build()?;
-    let key = key(client, NAMESPACE, "t0").await?;
+    let key = one.key.as_str();
     let mut webs = Vec::new();
-    for url in [&ledger_url, &nothing_url] {
+    for url in [&one.url, &nothing_url] {
         let arguments = ["--requests-per-second", "1000000", "--ledger-url", url];
-        let (web, url) = start(cluster, &controller, NAMESPACE, &arguments)?;
-        accepted(&http, &url, &key).await?;
+        let (web, url) = start(cluster, &one.controller, NAMESPACE, &arguments)?;
+        accepted(&http, &url, key).await?;
         webs.push((web, url));
     }
     for in_flight in IN_FLIGHT {
         let mut times = [Vec::new(), Vec::new()];
         for _ in 0..QUESTIONS / TURN {
             for ((_, url), times) in webs.iter().zip(&mut times) {
-                times.extend(questions(&http, url, &key, in_flight).await?);
+                times.extend(questions(&http, url, key, in_flight).await?);
             }
         }
         let mut calls = calls(&http, &bare_url, in_flight).await?;

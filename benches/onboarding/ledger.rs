@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::PostParams;
 use reqwest::Url;
 use serde_json::{Value, json};
 use tenant_operator::ledger::LedgerKey;
 use tenant_operator::ledger::client::LedgerClient;
 use tenant_operator::ledger::wire::{Counted, EVENTS, EventState, Events, Reserve};
 use tenant_operator::operator_keys::ledger_key;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::authz::bare_server;
-use crate::lab::{Process, quantile};
+use crate::lab::{self, Controller, Process, active, quantile, tenant, until};
 use crate::programs::program;
-use crate::web::{memory_mb, resident_mb};
+use crate::web::{self, memory_mb, resident_mb};
 
 /// Operations of one measurement.
 const OPERATIONS: usize = 20_000;
@@ -46,6 +48,27 @@ pub async fn beside_web(client: &kube::Client, namespace: &str) -> anyhow::Resul
     std::fs::write(folder.join("key"), key.trim_start_matches("Bearer "))?;
     let (process, url) = started(&folder)?;
     Ok((process, url.into()))
+}
+
+/// A tenant that is served, with what web needs to count for it.
+pub struct OneTenant {
+    pub controller: Controller,
+    pub key: String,
+    /// The ledger's.
+    pub url: String,
+    _ledger: Process,
+}
+
+impl OneTenant {
+    pub async fn start(client: &kube::Client, cluster: &Cluster, namespace: &str) -> anyhow::Result<Self> {
+        let api = lab::namespace(client, namespace).await?;
+        let controller = Controller::start(cluster, namespace, 0)?;
+        api.create(&PostParams::default(), &tenant("t0")).await?;
+        until(&api, 1, active).await?;
+        let (ledger, url) = beside_web(client, namespace).await?;
+        let key = web::key(client, namespace, "t0").await?;
+        Ok(Self { controller, key, url, _ledger: ledger })
+    }
 }
 
 async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {

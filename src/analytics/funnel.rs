@@ -135,7 +135,7 @@ impl Funnel {
             time_to_activate: took(&|journey| journey.reached(Milestone::Completed)),
             better_variant: better(&variants),
             variants,
-            plans: groups(&cohort, |journey| journey.plan.clone()),
+            plans: groups(&cohort, |journey| journey.customer.plan.clone()),
             weeks: groups(&cohort, |journey| week(journey.signed_up)),
         }
     }

@@ -101,7 +101,7 @@ fn random(random: &mut StdRng, n: usize) -> Journey {
         }
     }
     let mut journey = Journey::example(&n.to_string(), random.random_range(0..60 * DAY), &reached);
-    journey.plan = ["starter", "pro"][random.random_range(0..2)].into();
+    journey.customer.plan = ["starter", "pro"][random.random_range(0..2)].into();
     journey.origin = [Origin::Signup, Origin::Invitation, Origin::Manifest][random.random_range(0..3)];
     journey.variant = [Variant::Simple, Variant::Detailed][random.random_range(0..2)];
     journey

@@ -1,15 +1,16 @@
-//! What a Tenant tells of its customer's way.
+//! How far a customer has come, read from the Tenant.
 
 use kube::ResourceExt;
+use serde::Serialize;
 use strum::{EnumCount, IntoEnumIterator};
 
 use super::Milestone;
 use crate::api::{Phase, SIGNUP_ANNOTATION, Tenant, Timestamp, reached_at};
 use crate::events::{Origin, Variant};
 
-/// A customer and what they reached.
-#[derive(Clone, Debug)]
-pub struct Journey {
+/// Who a customer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Customer {
     /// The object's namespace.
     pub namespace: String,
     /// The object's name.
@@ -22,6 +23,13 @@ pub struct Journey {
     pub email: String,
     /// The plan in force.
     pub plan: String,
+}
+
+/// A customer and what they reached.
+#[derive(Clone, Debug)]
+pub struct Journey {
+    /// Who it is.
+    pub customer: Customer,
     /// How the tenant came to be.
     pub origin: Origin,
     /// How the pages guide the customer.
@@ -43,13 +51,16 @@ impl Journey {
         if status.is_some_and(|status| status.phase == Some(Phase::Deleted)) {
             return None;
         }
-        let mut journey = Self {
+        let customer = Customer {
             namespace: tenant.namespace().unwrap_or_default(),
             name: tenant.name_any(),
             tenant_id: tenant.tenant_id().to_owned(),
             company: tenant.spec.company_name.clone(),
             email: tenant.spec.admin_email.clone(),
             plan: tenant.plan_in_force().to_owned(),
+        };
+        let mut journey = Self {
+            customer,
             origin: Origin::of(tenant),
             variant: Variant::of(&tenant.uid().unwrap_or_default()),
             phase: status.and_then(|status| status.phase),
@@ -98,13 +109,16 @@ impl Journey {
     /// A customer who signed up at a moment and reached these milestones so many seconds later.
     pub fn example(name: &str, signed_up: i64, reached: &[(Milestone, i64)]) -> Self {
         let signed_up = Timestamp::from_second(signed_up);
-        let mut journey = Self {
+        let customer = Customer {
             namespace: "tenants".into(),
             name: name.into(),
             tenant_id: format!("id-{name}"),
             company: "Example Ltd".into(),
             email: format!("{name}@example.com"),
             plan: "starter".into(),
+        };
+        let mut journey = Self {
+            customer,
             origin: Origin::Signup,
             variant: Variant::Simple,
             phase: Some(Phase::Active),

@@ -10,7 +10,7 @@ mod stuck;
 
 pub use durations::Durations;
 pub use funnel::{ConversionRates, Funnel, FunnelStep, Group, Span};
-pub use journey::Journey;
+pub use journey::{Customer, Journey};
 pub use milestone::Milestone;
 pub use rates::{Interval, Verdict};
 pub use stuck::{Stuck, StuckCustomer, stuck};

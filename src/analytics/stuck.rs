@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Journey, Milestone};
+use super::{Customer, Journey, Milestone};
 use crate::api::{Phase, Timestamp};
 
 const HOUR: i64 = 3600;
@@ -25,18 +25,9 @@ pub struct Stuck {
 /// A customer who does not go on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StuckCustomer {
-    /// The object's namespace.
-    pub namespace: String,
-    /// The object's name.
-    pub name: String,
-    /// The tenant's id.
-    pub tenant_id: String,
-    /// The company.
-    pub company: String,
-    /// The address of the account.
-    pub email: String,
-    /// The plan in force.
-    pub plan: String,
+    /// Who it is.
+    #[serde(flatten)]
+    pub customer: Customer,
     /// Hours since the signup.
     pub hours_since_signup: i64,
     /// Hours since the last step that was reached.
@@ -98,12 +89,7 @@ impl StuckCustomer {
     fn of(journey: &Journey, since: Timestamp, action: &'static str, now: Timestamp) -> Self {
         let queries = [Milestone::SampleQuery, Milestone::OwnQuery, Milestone::TenQueries];
         Self {
-            namespace: journey.namespace.clone(),
-            name: journey.name.clone(),
-            tenant_id: journey.tenant_id.clone(),
-            company: journey.company.clone(),
-            email: journey.email.clone(),
-            plan: journey.plan.clone(),
+            customer: journey.customer.clone(),
             hours_since_signup: now.since(journey.signed_up) / HOUR,
             hours_waiting: now.since(since) / HOUR,
             last_query: queries.into_iter().filter_map(|query| journey.reached(query)).max(),
@@ -181,7 +167,8 @@ mod tests {
         let first = Journey::example("first", 0, &[(Provisioned, 10), (SampleQuery, HOUR)]);
         let second = Journey::example("second", 5 * HOUR, &[(Provisioned, 10), (SampleQuery, HOUR)]);
         let found = stuck(&[second, first], Timestamp::from_second(50 * HOUR)).stuck_after_query;
-        let names: Vec<_> = found.iter().map(|c| (c.name.as_str(), c.hours_since_signup, c.hours_waiting)).collect();
+        let names: Vec<_> =
+            found.iter().map(|c| (c.customer.name.as_str(), c.hours_since_signup, c.hours_waiting)).collect();
         assert_eq!(names, [("first", 50, 49), ("second", 45, 44)]);
         assert_eq!(found[0].last_query, Some(Timestamp::from_second(HOUR)));
         assert!(found[0].recommended_action.contains("document"));

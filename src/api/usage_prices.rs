@@ -138,7 +138,7 @@ impl UsageChoice {
     /// The value of the annotation that says so of one object.
     pub fn annotation(&self, uid: &str) -> String {
         let Self { keep, unit, ledger, stripe, at } = self;
-        format!("{keep}.{}.{ledger}.{stripe}.{}.{uid}", json!(unit).as_str().unwrap_or_default(), at.as_second())
+        format!("{keep}.{}.{ledger}.{stripe}.{}.{uid}", unit.in_plans(), at.as_second())
     }
 
     /// Reads the annotation of an object.
@@ -192,6 +192,13 @@ pub struct Unpriced {
     pub from: Timestamp,
     /// The first hour after them.
     pub until: Timestamp,
+}
+
+impl Unpriced {
+    /// Whether an hour is one of them.
+    pub fn holds(&self, hour: Timestamp) -> bool {
+        (self.from..self.until).contains(&hour)
+    }
 }
 
 #[cfg(test)]

@@ -176,19 +176,11 @@ fn section<const N: usize>(title: &str, header: &[&str; N], rows: &[[String; N]]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use crate::cli::plain::hostile;
 
     #[test]
     fn a_name_of_a_manifest_controls_no_terminal() {
-        let tenant: Tenant = serde_json::from_value(json!({
-            "metadata": {"name": "acme"},
-            "spec": {
-                "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
-                "billing": {"mode": "Manual"},
-            },
-        }))
-        .expect("a Tenant");
-        let said = text(&tenant, &[]);
+        let said = text(&hostile(), &[]);
         assert!(!said.chars().any(|c| c.is_control() && c != '\n'), "{said:?}");
         assert!(said.contains("Acme [2J") && said.contains("ada @example.com"), "{said}");
     }

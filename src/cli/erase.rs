@@ -57,17 +57,10 @@ fn what(tenant: &Tenant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::plain::hostile;
 
     #[test]
     fn a_name_of_a_manifest_controls_no_terminal() {
-        let tenant: Tenant = serde_json::from_value(json!({
-            "metadata": {"name": "acme"},
-            "spec": {
-                "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
-                "billing": {"mode": "Manual"},
-            },
-        }))
-        .expect("a Tenant");
-        assert_eq!(what(&tenant), "acme (Acme [2J), ada @example.com");
+        assert_eq!(what(&hostile()), "acme (Acme [2J), ada @example.com");
     }
 }

@@ -55,7 +55,8 @@ pub struct Args {
     /// Default: the file `events.db` in --data; with --url, none.
     #[arg(long, env = "EVENTS_URL", hide_env_values = true, value_name = "URL")]
     events_url: Option<SecretString>,
-    /// How long that copy keeps lines, at least 2d. The ledger keeps them. Default: for ever.
+    /// How long the events store keeps lines, at least 2d. By default it deletes none. The ledger keeps its own lines in
+    /// any case.
     #[arg(long, env = "EVENTS_RETENTION", value_name = "DURATION", value_parser = retention)]
     events_retention: Option<Duration>,
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.

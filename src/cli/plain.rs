@@ -10,6 +10,19 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if is_hidden(c) && !joins(c) { ' ' } else { c }).collect()
 }
 
+/// A Tenant whose names would move the cursor.
+#[cfg(test)]
+pub fn hostile() -> crate::api::Tenant {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "acme"},
+        "spec": {
+            "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
+            "billing": {"mode": "Manual"},
+        },
+    }))
+    .expect("a Tenant")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

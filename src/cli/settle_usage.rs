@@ -57,7 +57,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 
 /// What is to be decided of a unit, and what that means. None if nothing of that kind is shown.
 fn choice(billing: &UsageBilling, unit: Unit, keep: KeptUsage, at: Timestamp) -> Option<(UsageChoice, String)> {
-    let name = json!(unit).as_str().unwrap_or_default().to_owned();
+    let name = unit.in_plans();
     if keep == KeptUsage::Nothing {
         let amount = billing.waiting.iter().find(|waiting| waiting.usage.unit == unit)?.amount;
         let choice = UsageChoice { keep, unit, ledger: amount, stripe: 0, at };

@@ -5,7 +5,7 @@ use comfy_table::{Table, presets};
 use super::csv_lines::CsvLines;
 use super::plain::plain;
 use super::{KubeArgs, ScopeArgs};
-use crate::analytics::{Journey, Stuck, StuckCustomer, stuck};
+use crate::analytics::{Customer, Journey, Stuck, StuckCustomer, stuck};
 use crate::api::{Tenant, Timestamp};
 
 /// List customers who began and do not go on, with what may help.
@@ -61,16 +61,10 @@ fn text(found: &Stuck) -> String {
     parts.join("\n\n")
 }
 
-fn row(customer: &StuckCustomer) -> [String; 7] {
-    [
-        customer.namespace.clone(),
-        customer.name.clone(),
-        plain(&customer.company),
-        plain(&customer.email),
-        customer.plan.clone(),
-        format!("{} h ago", customer.hours_since_signup),
-        format!("{} h", customer.hours_waiting),
-    ]
+fn row(stuck: &StuckCustomer) -> [String; 7] {
+    let Customer { namespace, name, company, email, plan, .. } = stuck.customer.clone();
+    let (signed_up, waits) = (format!("{} h ago", stuck.hours_since_signup), format!("{} h", stuck.hours_waiting));
+    [namespace, name, plain(&company), plain(&email), plan, signed_up, waits]
 }
 
 fn csv(found: &Stuck) -> anyhow::Result<String> {
@@ -88,19 +82,20 @@ fn csv(found: &Stuck) -> anyhow::Result<String> {
         "recommended_action",
     ])?;
     for (list, _, customers) in lists(found) {
-        for customer in customers {
+        for stuck in customers {
+            let Customer { namespace, name, tenant_id, company, email, plan } = stuck.customer.clone();
             lines.push([
                 list.to_owned(),
-                customer.namespace.clone(),
-                customer.name.clone(),
-                customer.tenant_id.clone(),
-                customer.company.clone(),
-                customer.email.clone(),
-                customer.plan.clone(),
-                customer.hours_since_signup.to_string(),
-                customer.hours_waiting.to_string(),
-                customer.last_query.map_or_else(String::new, |at| at.to_string()),
-                customer.recommended_action.to_owned(),
+                namespace,
+                name,
+                tenant_id,
+                company,
+                email,
+                plan,
+                stuck.hours_since_signup.to_string(),
+                stuck.hours_waiting.to_string(),
+                stuck.last_query.map_or_else(String::new, |at| at.to_string()),
+                stuck.recommended_action.to_owned(),
             ])?;
         }
     }

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use kube::ResourceExt;
 
 use crate::api::conditions::{self, USAGE_BILLED};
-use crate::api::{Condition, Tenant, Unit, UsageBilling};
+use crate::api::{Condition, Tenant, UsageBilling};
 
 /// What is shown of a tenant. None for one whose usage is not billed.
 pub fn shown(tenant: &Tenant) -> Option<String> {
@@ -36,17 +36,16 @@ fn text(name: &str, billing: &UsageBilling, condition: Option<&Condition>) -> St
 
 /// What waits, and what a person decided last.
 fn decided(billing: &UsageBilling) -> String {
-    let name = |unit: Unit| serde_json::json!(unit).as_str().unwrap_or_default().to_owned();
     let waits = billing.waiting.iter().filter(|waiting| waiting.amount > 0).map(|waiting| {
         format!(
             "\n{} {} of subscription {} wait for a price",
             waiting.amount,
-            name(waiting.usage.unit),
+            waiting.usage.unit.in_plans(),
             waiting.subscription
         )
     });
     let last = billing.decision.as_ref().map(|decision| {
-        let (unit, ledger, stripe) = (name(decision.unit), decision.ledger, decision.stripe);
+        let (unit, ledger, stripe) = (decision.unit.in_plans(), decision.ledger, decision.stripe);
         format!(
             "\nDecided at {}: keep {} of {unit}, sent or waiting {ledger}, at Stripe {stripe}",
             decision.at, decision.keep
@@ -58,8 +57,8 @@ fn decided(billing: &UsageBilling) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Timestamp;
     use crate::api::usage_prices::MeteredUsage;
+    use crate::api::{Timestamp, Unit};
 
     #[test]
     fn each_unit_has_a_line_with_what_was_sent() {

@@ -2,36 +2,20 @@
 
 use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::json;
 
 use crate::api::usage_prices::MeteredUsage;
-use crate::api::{Timestamp, Unit, UsageBilling};
-use crate::ledger::client::{CallError, LedgerClient};
+use crate::api::{Timestamp, UsageBilling};
+use crate::ledger::client::LedgerClient;
 use crate::ledger::wire::HourUsage;
-
-/// Hours of one answer of the ledger.
-const PAGE: u32 = 1000;
 
 /// Reads the hours of a tenant from the ledger.
 pub async fn read(ledger: &LedgerClient, tenant: &str, billing: &UsageBilling) -> anyhow::Result<String> {
     let Some(from) = entries(billing).map(|(usage, _)| usage.since.min(usage.through)).min() else {
         return Ok("No unit has a metered price yet.".into());
     };
-    let hours = all(ledger, tenant, from).await;
-    let hours = hours.context("no hours from the ledger: forward its port, and name it with --ledger-url")?;
+    let hours = ledger.all_hours(tenant, from).await;
+    let (_, hours) = hours.context("no hours from the ledger: forward its port, and name it with --ledger-url")?;
     Ok(text(billing, &hours))
-}
-
-async fn all(ledger: &LedgerClient, tenant: &str, mut from: Timestamp) -> Result<Vec<HourUsage>, CallError> {
-    let mut all = Vec::new();
-    loop {
-        let page = ledger.hours(tenant, from, PAGE).await?;
-        all.extend(page.hours);
-        if page.listed_until >= page.closed_until || page.listed_until <= from {
-            return Ok(all);
-        }
-        from = page.listed_until;
-    }
 }
 
 /// The units that are billed, and those that wait for a price.
@@ -40,16 +24,11 @@ fn entries(billing: &UsageBilling) -> impl Iterator<Item = (&MeteredUsage, bool)
     billing.meters.iter().map(|usage| (usage, false)).chain(waiting)
 }
 
-fn name(unit: Unit) -> String {
-    json!(unit).as_str().unwrap_or_default().to_owned()
-}
-
 /// What became of an hour.
 fn state(usage: &MeteredUsage, waits: bool, hour: Timestamp) -> &'static str {
-    let unpriced = usage.unpriced.is_some_and(|gap| (gap.from..gap.until).contains(&hour));
     if hour < usage.through {
         "sent"
-    } else if unpriced {
+    } else if usage.unpriced.is_some_and(|gap| gap.holds(hour)) {
         "no price"
     } else if waits {
         "waits for a price"
@@ -70,12 +49,24 @@ fn text(billing: &UsageBilling, hours: &[HourUsage]) -> String {
             let (amount, state) = (row.counted[usage.unit], state(usage, waits, row.hour));
             *(if state == "sent" { &mut sent } else { &mut unsent }) += amount;
             let period = row.period.start.to_string();
-            lines.add_row([row.hour.to_string(), period, name(usage.unit), amount.to_string(), state.to_owned()]);
+            lines.add_row([
+                row.hour.to_string(),
+                period,
+                usage.unit.in_plans().to_owned(),
+                amount.to_string(),
+                state.to_owned(),
+            ]);
         }
         let differs = billing.differences.iter().find(|differs| differs.unit == usage.unit && !waits);
         let at_stripe = differs.map_or_else(|| "as sent".to_owned(), |differs| differs.at_stripe.to_string());
         let at_stripe = if waits { "-".to_owned() } else { at_stripe };
-        sums.add_row([name(usage.unit), sent.to_string(), usage.sent.to_string(), at_stripe, unsent.to_string()]);
+        sums.add_row([
+            usage.unit.in_plans().to_owned(),
+            sent.to_string(),
+            usage.sent.to_string(),
+            at_stripe,
+            unsent.to_string(),
+        ]);
     }
     let numbers = lines.column_iter_mut().skip(3).take(1).chain(sums.column_iter_mut().skip(1));
     numbers.for_each(|column| {
@@ -87,6 +78,7 @@ fn text(billing: &UsageBilling, hours: &[HourUsage]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Unit;
     use crate::api::usage_prices::UsageDifference;
     use crate::ledger::account::Period;
     use crate::ledger::units::Amounts;

@@ -19,7 +19,7 @@ use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
     AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, DayUsage, ErasedAnswers, EventStates, Events,
-    EventsStatus, FinishAnswer, FinishedAnswer, HoursUsage, PeriodUsage, Rebuild, Rebuilt, Reserve, Status,
+    EventsStatus, FinishAnswer, FinishedAnswer, HourUsage, HoursUsage, PeriodUsage, Rebuild, Rebuilt, Reserve, Status,
     TenantUsage, Void,
 };
 
@@ -40,6 +40,8 @@ const NOTHING_COUNTED: &str = "unknown_tenant";
 /// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address.
 /// Others wait.
 const CALLS: usize = 256;
+/// Hours of one answer.
+const HOURS: u32 = 500;
 
 /// A ledger, and how long a call waits for it.
 #[derive(Clone, Debug)]
@@ -187,6 +189,19 @@ impl LedgerClient {
     pub async fn hours(&self, tenant: &str, from: Timestamp, most: u32) -> Result<HoursUsage, CallError> {
         let query = [("from", from.to_string()), ("most", most.to_string())];
         self.ask(Method::GET, &["tenants", tenant, "hours"], &query, None::<&()>).await
+    }
+
+    /// What a tenant used in all closed hours from a moment on, and up to when hours are closed.
+    pub async fn all_hours(&self, tenant: &str, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), CallError> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.hours(tenant, from, HOURS).await?;
+            all.extend(page.hours);
+            if page.listed_until >= page.closed_until || page.listed_until <= from {
+                return Ok((page.closed_until, all));
+            }
+            from = page.listed_until;
+        }
     }
 
     /// How the ledger is.

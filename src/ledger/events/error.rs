@@ -57,6 +57,14 @@ pub enum EventsError {
     Failed(String),
 }
 
+/// Fails if an events store belongs to another ledger.
+pub(super) fn belongs(found: &str, own: &str) -> Result<(), EventsError> {
+    if found == own {
+        return Ok(());
+    }
+    Err(EventsError::Foreign { found: found.to_owned(), own: own.to_owned() })
+}
+
 /// Why a round of the feed failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FeedError {

@@ -2,8 +2,8 @@
 //! none of it.
 //!
 //! A batch follows the mark that the store names, and the ledger must still have the marked line. If it does not, the
-//! ledger was restored to an earlier state, and may give numbers to other lines: the store begins anew. So the two never
-//! mix, and nobody has to notice.
+//! ledger was restored to an earlier state, and may give numbers to other lines: the store begins anew. The two never
+//! mix, and an operator has nothing to do.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub struct Feed {
     pub events: Arc<dyn EventsStore>,
     /// The ledger's time.
     pub(in crate::ledger) clock: Arc<Clock>,
-    /// How long the store keeps lines. None: as long as the ledger, which is for ever.
+    /// How long the store keeps lines. None keeps all of them, as the ledger does.
     pub retention: Option<Duration>,
     /// How it goes, for others to see.
     pub fed: Arc<Fed>,
@@ -162,7 +162,7 @@ impl Feed {
                     line = position.mark.seq,
                     "the ledger has another line of this number, or none, so it was restored to an earlier state: the events store is made anew from it"
                 );
-                self.events.wipe(&self.id, false).await?;
+                self.begin_anew(false).await?;
                 return Ok(true);
             }
         };

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
 use super::Shared;
 use super::answers::ServiceProblem;
-use super::extract::{Body, Name};
+use super::extract::{Body, Name, Parameters};
 use crate::api::Timestamp;
 use crate::ledger::events::{EventsError, Feed, Page, Progress, Span};
 use crate::ledger::store::StoredLine;
@@ -41,10 +41,8 @@ pub struct Asked {
 pub async fn lines(
     State(shared): State<Arc<Shared>>,
     Name(tenant): Name,
-    asked: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    Parameters(Asked { from, to, after, most }): Parameters<Asked>,
 ) -> Result<Json<TenantLines>, ServiceProblem> {
-    let Query(Asked { from, to, after, most }) =
-        asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
     if from >= to || after < 0 || !(1..=MOST).contains(&most) {
         return Err(ServiceProblem::Malformed(format!(
             "from={from}&to={to}&after={after}&most={most}: ask for 1 to {MOST} lines after a line, from a moment to a later one"

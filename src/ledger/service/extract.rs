@@ -1,8 +1,8 @@
-//! Bodies and names of requests, as far as they make sense.
+//! Bodies, names and parameters of requests, as far as they make sense.
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
@@ -49,5 +49,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Names {
             .map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
         let named = |name| name_of(name).map_err(ServiceProblem::Malformed);
         Ok(Self(named(first)?, named(second)?))
+    }
+}
+
+/// What a request asks for behind its path. An error says what is wrong with it.
+pub struct Parameters<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
+    type Rejection = ServiceProblem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ServiceProblem> {
+        let Query(parameters) = Query::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
+        Ok(Self(parameters))
     }
 }

@@ -131,7 +131,7 @@ pub struct LedgerConfig {
     pub client: Option<kube::Client>,
     /// Where the events store is. Default: in a file of the ledger's folder, and none without a folder.
     pub events: Option<SecretString>,
-    /// How long the events store keeps lines. Default: for ever.
+    /// How long the events store keeps lines. None keeps all of them.
     pub retention: Option<Duration>,
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use serde::Deserialize;
 
 use super::Shared;
 use super::answers::ServiceProblem;
-use super::extract::Name;
+use super::extract::{Name, Parameters};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::store::{Changed, ClosedHour, ClosedHours, Day};
@@ -58,10 +58,8 @@ pub struct HoursFrom {
 pub async fn hours(
     State(shared): State<Arc<Shared>>,
     Name(tenant): Name,
-    asked: Result<Query<HoursFrom>, axum::extract::rejection::QueryRejection>,
+    Parameters(HoursFrom { from, most }): Parameters<HoursFrom>,
 ) -> Result<Json<HoursUsage>, ServiceProblem> {
-    let Query(HoursFrom { from, most }) =
-        asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
     if !(1..=HOURS).contains(&most) {
         return Err(ServiceProblem::Malformed(format!("most={most}: ask for 1 to {HOURS} hours")));
     }
@@ -102,20 +100,21 @@ fn day_of(date: jiff::civil::Date) -> Result<Day, ServiceProblem> {
 type Days = Result<Json<Vec<DayUsage>>, ServiceProblem>;
 
 /// `GET /v1/tenants/{tenant}/days`
-pub async fn tenant_days(State(shared): State<Arc<Shared>>, Name(tenant): Name, between: Asked) -> Days {
-    shared.days(Some(&tenant), between).await
+pub async fn tenant_days(
+    State(shared): State<Arc<Shared>>,
+    Name(tenant): Name,
+    Parameters(between): Parameters<Between>,
+) -> Days {
+    shared.days(Some(&tenant), &between).await
 }
 
 /// `GET /v1/days`: of the whole site.
-pub async fn site_days(State(shared): State<Arc<Shared>>, between: Asked) -> Days {
-    shared.days(None, between).await
+pub async fn site_days(State(shared): State<Arc<Shared>>, Parameters(between): Parameters<Between>) -> Days {
+    shared.days(None, &between).await
 }
 
-type Asked = Result<Query<Between>, axum::extract::rejection::QueryRejection>;
-
 impl Shared {
-    async fn days(&self, tenant: Option<&str>, asked: Asked) -> Days {
-        let Query(between) = asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
+    async fn days(&self, tenant: Option<&str>, between: &Between) -> Days {
         let (first, last) = between.days()?;
         let days = self.store.days(tenant, first, last).await?;
         let usage = |(day, counted): (Day, Amounts)| {
@@ -137,9 +136,8 @@ pub struct After {
 /// `GET /v1/usage`: the tenants for which something was counted after a line.
 pub async fn changed(
     State(shared): State<Arc<Shared>>,
-    asked: Result<Query<After>, axum::extract::rejection::QueryRejection>,
+    Parameters(After { after, most }): Parameters<After>,
 ) -> Result<Json<Vec<TenantUsage>>, ServiceProblem> {
-    let Query(After { after, most }) = asked.map_err(|rejection| ServiceProblem::Malformed(rejection.body_text()))?;
     if after < 0 || !(1..=MOST).contains(&most) {
         return Err(ServiceProblem::Malformed(format!(
             "after={after}&most={most}: ask for 1 to {MOST} tenants after a line"

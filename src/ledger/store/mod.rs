@@ -81,7 +81,7 @@ pub trait Answers: std::fmt::Debug + Send + Sync {
     async fn finish(&self, key: Key, answer: Option<KeptAnswer>, most: i64, now: Timestamp)
     -> Result<bool, StoreError>;
 
-    /// The bytes that the keys of all tenants take. A sum that is kept: no key is looked at.
+    /// The bytes that the keys of all tenants take. The store keeps this sum, so it reads no key to answer.
     async fn bytes(&self) -> Result<i64, StoreError>;
 
     /// Erases the keys of a tenant, and returns how many there were.

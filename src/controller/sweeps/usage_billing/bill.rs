@@ -6,7 +6,7 @@ use super::send::{Of, compare, send};
 use super::settle::Settling;
 use super::trouble::Trouble;
 use super::waiting::{self, Begun};
-use crate::api::usage_prices::{MeteredUsage, WaitingUsage};
+use crate::api::usage_prices::WaitingUsage;
 use crate::api::{Timestamp, Unit, UsageBilling};
 use crate::ledger::wire::HourUsage;
 use crate::providers::biller::{Biller, Delivery};
@@ -48,12 +48,8 @@ impl Look<'_> {
         let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
         let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
         // An item that is not recorded begins with what was left of its unit, also where it was taken off and put on again.
-        let is_known = |item: &MeteredItem, usage: &MeteredUsage| {
-            *usage.price == *item.price && usage.since == hour_of(item.created)
-        };
         let goes_on = |unit| {
-            let mut items = ours.iter().filter(|(_, of)| *of == unit);
-            items.any(|(item, _)| recorded.meters.iter().any(|usage| usage.unit == unit && is_known(item, usage)))
+            ours.iter().any(|(item, of)| *of == unit && decide::recorded_of(&recorded.meters, unit, item).is_some())
         };
         let left = waiting::left(&recorded, subscription, goes_on);
         let mut settling = Settling { choice: self.choice(), recorded: &recorded, differences: vec![], decision: None };

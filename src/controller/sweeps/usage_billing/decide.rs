@@ -36,7 +36,7 @@ pub struct Row {
 
 /// The rows of a unit that were not recorded as sent.
 pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
-    let unpriced = |hour| usage.unpriced.is_some_and(|gap| (gap.from..gap.until).contains(&hour));
+    let unpriced = |hour| usage.unpriced.is_some_and(|gap| gap.holds(hour));
     let due = hours.iter().filter(|row| row.hour >= usage.through && !unpriced(row.hour));
     let row = |row: &HourUsage| Row { hour: row.hour, period: row.period, amount: row.counted[usage.unit] };
     due.map(row).filter(|row| row.amount > 0).collect()
@@ -45,11 +45,15 @@ pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
 /// How many of the rows Stripe has, if it has `theirs` in all and `sent` was recorded. None if no number of them comes
 /// to that.
 pub fn delivered(sent: i64, theirs: i64, rows: &[Row]) -> Option<usize> {
-    let sums = rows.iter().scan(sent, |sum, row| {
+    std::iter::once(sent).chain(sums(sent, rows)).position(|sum| sum == theirs)
+}
+
+/// What was sent after each of these rows.
+fn sums(sent: i64, rows: &[Row]) -> impl Iterator<Item = i64> {
+    rows.iter().scan(sent, |sum, row| {
         *sum += row.amount;
         Some(*sum)
-    });
-    std::iter::once(sent).chain(sums).position(|sum| sum == theirs)
+    })
 }
 
 /// Records that Stripe has the first of these rows. An hour counts once all its rows are there.
@@ -66,11 +70,7 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
 /// Stripe's number stands. The rows that it covers are not sent again: a status that was lost begins before all of them.
 pub fn stand(usage: &mut MeteredUsage, rows: &[Row], theirs: i64) {
     let before = usage.sent;
-    let sums = rows.iter().scan(before, |sum, row| {
-        *sum += row.amount;
-        Some(*sum)
-    });
-    let covered = sums.take_while(|sum| *sum <= theirs).count();
+    let covered = sums(before, rows).take_while(|sum| *sum <= theirs).count();
     let amount: i64 = rows[..covered].iter().map(|row| row.amount).sum();
     record(usage, rows, covered);
     // Rows of an hour that is not covered as a whole are Stripe's beyond what is recorded.
@@ -129,11 +129,16 @@ impl Dates {
     }
 }
 
+/// What is recorded of an item.
+pub fn recorded_of<'a>(recorded: &'a [MeteredUsage], unit: Unit, item: &MeteredItem) -> Option<&'a MeteredUsage> {
+    let since = hour_of(item.created);
+    recorded.iter().find(|usage| usage.price == *item.price && usage.since == since && usage.unit == unit)
+}
+
 /// Where usage of an item stands. Nothing was sent for an item that is not recorded.
 pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> MeteredUsage {
     let since = hour_of(item.created);
-    let same = |usage: &&MeteredUsage| usage.price == *item.price && usage.since == since && usage.unit == unit;
-    recorded.iter().find(same).cloned().unwrap_or_else(|| MeteredUsage {
+    recorded_of(recorded, unit, item).cloned().unwrap_or_else(|| MeteredUsage {
         unit,
         price: item.price.as_str().into(),
         meter: item.meter.as_str().into(),

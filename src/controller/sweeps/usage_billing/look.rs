@@ -12,9 +12,6 @@ use crate::ledger::wire::HourUsage;
 use crate::providers::biller::Meter;
 use crate::providers::stripe::{MeteredItem, UsageSubscription};
 
-/// Hours of one answer of the ledger.
-const PAGE: u32 = 500;
-
 /// What a look works with.
 pub struct Look<'a> {
     pub context: &'a Context,
@@ -76,16 +73,8 @@ impl Look<'_> {
     }
 
     /// Closed hours from a moment on, and up to when hours are closed.
-    pub async fn hours(&self, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
-        let mut all = Vec::new();
-        loop {
-            let page = self.context.ledger.hours(self.tenant.tenant_id(), from, PAGE).await?;
-            all.extend(page.hours);
-            if page.listed_until >= page.closed_until || page.listed_until <= from {
-                return Ok((page.closed_until, all));
-            }
-            from = page.listed_until;
-        }
+    pub async fn hours(&self, from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
+        Ok(self.context.ledger.all_hours(self.tenant.tenant_id(), from).await?)
     }
 
     /// Reads which invoices are drafts, if the time of a row depends on them.

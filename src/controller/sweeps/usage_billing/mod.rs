@@ -47,11 +47,11 @@ const ALL: u32 = 60;
 /// How usage is sent.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How often it is looked who is due.
+    /// How often the controller checks which tenants are due.
     pub every: Duration,
-    /// After how long each tenant is looked at, whatever the hour.
+    /// How long the controller waits at most before it looks at a tenant again.
     pub again: Duration,
-    /// Tenants that are looked at at the same time, at most. Each is another customer.
+    /// How many tenants the controller looks at at the same time, at most.
     pub at_once: usize,
     /// Seconds for which Stripe's sums may lack what was sent.
     pub lag: i64,

@@ -33,7 +33,7 @@ const PACE: i64 = 4;
 /// Seconds after which it is looked again whether a person has ended a trouble.
 const RETRY: i64 = 10 * 60;
 
-/// What there is to see of a tenant without a look.
+/// What the controller's cache says about a tenant, without a call to Stripe or the ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     /// The plan in force, and its generation.
@@ -93,7 +93,7 @@ pub struct Schedule {
     pub spread: i64,
     /// Seconds from a look to another one that is worth to be made soon.
     pub soon: i64,
-    /// Seconds after which a tenant is looked at, whatever the hour.
+    /// Seconds that the controller waits at most before it looks at a tenant again.
     pub again: i64,
 }
 

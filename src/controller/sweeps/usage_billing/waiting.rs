@@ -29,7 +29,7 @@ fn gap(waiting: &WaitingUsage, begins: Timestamp) -> Option<Unpriced> {
 fn rows_to_take_over(waiting: &WaitingUsage, hours: &[HourUsage], begins: Timestamp) -> Vec<Row> {
     let gap = gap(waiting, begins);
     let mut rows = unsent(hours, &waiting.usage);
-    rows.retain(|row| !gap.is_some_and(|gap| (gap.from..gap.until).contains(&row.hour)));
+    rows.retain(|row| !gap.is_some_and(|gap| gap.holds(row.hour)));
     rows
 }
 

@@ -17,6 +17,7 @@ use clickhouse::{Client, Compression};
 use futures::Future;
 use secrecy::SecretString;
 
+use super::error::belongs;
 use super::{Asked, Batch, EventsError, EventsStore, Page, Position, Span, Sum};
 use crate::api::Timestamp;
 use crate::ledger::store::StoredLine;
@@ -90,19 +91,15 @@ impl ClickHouse {
 
     /// The generation that is read.
     async fn generation(&self, ledger: &str) -> Result<i64, EventsError> {
-        match self.latest().await? {
-            Some(fed) if fed.ledger == ledger => Ok(fed.generation),
-            Some(fed) => Err(EventsError::Foreign { found: fed.ledger, own: ledger.into() }),
-            None => Err(EventsError::Away("it is not fed yet".into())),
-        }
+        let fed = self.latest().await?.ok_or_else(|| EventsError::Away("it is not fed yet".into()))?;
+        belongs(&fed.ledger, ledger)?;
+        Ok(fed.generation)
     }
 
     async fn fed(&self, ledger: &str) -> Result<Fed, EventsError> {
         if let Some(fed) = self.latest().await? {
-            if fed.ledger == ledger {
-                return Ok(fed);
-            }
-            return Err(EventsError::Foreign { found: fed.ledger, own: ledger.into() });
+            belongs(&fed.ledger, ledger)?;
+            return Ok(fed);
         }
         let begun = Fed::first(ledger, 0);
         self.put(&begun).await?;
@@ -139,10 +136,9 @@ impl ClickHouse {
     async fn begin_anew(&self, ledger: &str, take_over: bool) -> Result<i64, EventsError> {
         let known = self.latest().await?;
         if let Some(fed) = &known
-            && fed.ledger != ledger
             && !take_over
         {
-            return Err(EventsError::Foreign { found: fed.ledger.clone(), own: ledger.into() });
+            belongs(&fed.ledger, ledger)?;
         }
         let next = Fed::first(ledger, known.map_or(0, |fed| fed.generation));
         self.put(&next).await?;

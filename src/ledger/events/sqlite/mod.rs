@@ -1,7 +1,7 @@
 //! An events store in a `SQLite` file of its own, beside the ledger's or elsewhere.
 //!
-//! A batch and the mark behind it are one transaction, so nothing is there twice and nothing is missing, whatever ends
-//! in between. After a power cut its last transactions may be gone (`synchronous=NORMAL`): the ledger feeds them again.
+//! A batch and the mark behind it are one transaction, so a crash at any moment leaves no line missing and none stored
+//! twice. After a power cut its last transactions may be gone (`synchronous=NORMAL`): the ledger feeds them again.
 
 mod rows;
 mod schema;

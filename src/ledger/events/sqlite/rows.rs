@@ -6,6 +6,7 @@ use strum::{EnumCount, IntoEnumIterator};
 
 use super::schema;
 use crate::api::Timestamp;
+use crate::ledger::events::error::belongs;
 use crate::ledger::events::reading::Shape;
 use crate::ledger::events::{Batch, EventsError, Mark, Page, Position, Span, Sum};
 use crate::ledger::store::StoredLine;
@@ -31,23 +32,18 @@ fn put(connection: &Connection, ledger: &str, generation: i64, mark: &Mark) -> r
 
 /// How far it is fed, if it is this ledger's.
 pub fn position(connection: &Connection, ledger: &str) -> Result<Position, EventsError> {
-    match fed(connection)? {
-        Some((found, position)) if found == ledger => Ok(position),
-        Some((found, _)) => Err(EventsError::Foreign { found, own: ledger.into() }),
-        None => {
-            put(connection, ledger, 1, &Mark::default())?;
-            Ok(Position { generation: 1, mark: Mark::default(), begun: None })
-        }
+    if let Some((found, position)) = fed(connection)? {
+        belongs(&found, ledger)?;
+        return Ok(position);
     }
+    put(connection, ledger, 1, &Mark::default())?;
+    Ok(Position { generation: 1, mark: Mark::default(), begun: None })
 }
 
-/// Fails if it is another ledger's, or nobody's yet.
+/// Fails if the store belongs to another ledger, or if no ledger has fed it yet.
 pub fn owned(connection: &Connection, ledger: &str) -> Result<(), EventsError> {
-    match fed(connection)? {
-        Some((found, _)) if found == ledger => Ok(()),
-        Some((found, _)) => Err(EventsError::Foreign { found, own: ledger.into() }),
-        None => Err(EventsError::Away("it is not fed yet".into())),
-    }
+    let (found, _) = fed(connection)?.ok_or_else(|| EventsError::Away("it is not fed yet".into()))?;
+    belongs(&found, ledger)
 }
 
 /// Appends a batch, unless it is there already, or belongs to another generation.
@@ -79,10 +75,9 @@ pub fn append(connection: &Connection, ledger: &str, batch: &Batch) -> Result<()
 pub fn wipe(connection: &Connection, ledger: &str, take_over: bool) -> Result<i64, EventsError> {
     let known = fed(connection)?;
     if let Some((found, _)) = &known
-        && found != ledger
         && !take_over
     {
-        return Err(EventsError::Foreign { found: found.clone(), own: ledger.into() });
+        belongs(found, ledger)?;
     }
     let generation = known.map_or(0, |(_, position)| position.generation) + 1;
     connection.execute_batch("DROP TABLE line")?;
