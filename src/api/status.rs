@@ -371,6 +371,9 @@ pub struct Refund {
     pub currency: Option<String>,
     /// When the refund was made.
     pub at: Timestamp,
+    /// Whether a person settles the refund outside of the operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waived: bool,
 }
 
 /// The record of an erasure: what was counted at each provider before and after it.

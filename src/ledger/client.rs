@@ -263,7 +263,10 @@ impl LedgerClient {
             }
             let error = match request.send().await {
                 Ok(response) if response.status().is_server_error() => {
-                    CallError::Unavailable(format!("it answered {}", response.status()))
+                    let status = response.status();
+                    let detail =
+                        response.json::<Refusal>().await.map_or(String::new(), |said| format!(": {}", said.detail));
+                    CallError::Unavailable(format!("it answered {status}{detail}"))
                 }
                 Ok(response) => match answer(response).await {
                     Err(error @ CallError::Unavailable(_)) => error,

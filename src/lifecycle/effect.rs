@@ -57,6 +57,8 @@ pub enum Effect {
     MarkSent(Vec<Notice>),
     /// Give back what was paid for the period that was not served, and see how far that is.
     Refund,
+    /// Note at Stripe that a person settles the refund of the last paid period.
+    WaiveRefund,
     /// Stop collecting on the subscription, and on every other one of the tenant.
     PauseCollection,
     /// Collect again.
@@ -190,6 +192,7 @@ impl Effect {
             | Self::RecordPlan { .. }
             | Self::SwitchPrice { .. }
             | Self::Refund
+            | Self::WaiveRefund
             | Self::PauseCollection
             | Self::ResumeCollection
             | Self::CollectAnew

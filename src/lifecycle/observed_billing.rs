@@ -186,4 +186,6 @@ pub struct ObservedRefund {
     pub pending: i64,
     /// The currency.
     pub currency: Option<String>,
+    /// What a person gives back outside of the operator, as Stripe's record notes.
+    pub waived: i64,
 }

@@ -90,8 +90,8 @@ pub const CHECKS: &[Check] = &[
         name: "stripe/subscription",
         blocks_start: false,
         title: "a subscription can be made and cancelled",
-        about: "Runs with test keys only: makes a customer with a trial of the first Plan's price, and deletes both.",
-        needs: Some("stripe/prices"),
+        about: "Runs with test keys only: makes a customer with a trial of the first Plan's price that is right, and deletes both.",
+        needs: Some("stripe/key"),
         writes: true,
         run: |target| subscription(target).boxed(),
     },
@@ -279,11 +279,20 @@ async fn subscription(target: &Target) -> CheckOutcome {
     if live(key) {
         return CheckOutcome::Skipped("not with a live key".into());
     }
-    let Some(price) = target.plans().await.iter().find_map(|p| p.spec.stripe_price_id.clone()) else {
-        return CheckOutcome::Skipped("no Plan has a Stripe price".into());
-    };
-    match stripe.try_subscription(&price).await {
-        Ok(()) => CheckOutcome::Ok(String::new()),
-        Err(error) => CheckOutcome::of(target, &error, "Give the key the right to write customers and subscriptions"),
+    for plan in target.plans().await {
+        let Some(id) = &plan.spec.stripe_price_id else { continue };
+        match stripe.price(id).await {
+            Ok(price) if price.active && price.recurring() => {
+                let fix = "Give the key the right to write customers and subscriptions";
+                let tried = stripe.try_subscription(id).await;
+                return tried
+                    .map_or_else(|error| CheckOutcome::of(target, &error, fix), |()| CheckOutcome::Ok(String::new()));
+            }
+            // The check of the prices names it.
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return CheckOutcome::of(target, &error, KEY),
+        }
     }
+    CheckOutcome::Skipped("no Plan has a price that can be sold".into())
 }

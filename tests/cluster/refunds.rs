@@ -342,3 +342,39 @@ async fn a_refund_that_fails_after_the_closing_or_unseen_is_made_again() {
     forward(&world, 13 * 3600).await;
     world.until("once more", async || stripe_state(&world).await["refund"].as_array().map_or(0, Vec::len) == 6).await;
 }
+
+/// A person gives the money back by bank transfer, and the operator tries again.
+#[tokio::test]
+async fn a_refund_that_a_person_settles_is_made_by_no_later_run_and_the_next_one_is_charged() {
+    let mut world = World::without_controller("waived").await;
+    world.controller_args(&["--retry-waits=1", "--hold-retry=1"]);
+    world.start_controller();
+    fails_for_good(&world).await;
+    world.fault(json!({"provider": "stripe", "path": "/v1/refunds", "status": 500, "times": 100_000})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    let open = |s: &TenantStatus| get(&s.conditions, "Refunded").is_some_and(|c| c.message.contains("waive-refund="));
+    let said = world.wait("acme", "waiting for its refund", open).await;
+    let said = get(&said.conditions, "Refunded").expect("it is there").message.to_string();
+    let value = said.split_once("waive-refund=").and_then(|(_, value)| value.split_whitespace().next()).expect("a value");
+    world.annotate("acme", tenant_operator::api::WAIVE_REFUND_ANNOTATION, value).await;
+    world.wait("acme", "waived", shows("Refunded", ConditionStatus::False, "Waived")).await;
+    let state = stripe_state(&world).await;
+    assert_eq!(state["subscription"][0]["metadata"]["waived_refund"], state["invoice"][0]["id"], "{state}");
+
+    // It fails again, before anything is charged.
+    world.clear_faults().await;
+    fails_for_good(&world).await;
+    world.annotate("acme", RETRY_ANNOTATION, "again").await;
+    let again = |s: &TenantStatus| s.phase == Some(Phase::Failed) && s.refund.as_ref().is_some_and(|r| r.waived);
+    let started = value.rsplit_once('.').map(|(_, at)| at.to_owned());
+    let other = |s: &TenantStatus| s.provisioning.as_ref().map(|run| run.started_at.to_string()) != started;
+    world.wait("acme", "settled again", |s| again(s) && other(s)).await;
+    assert_eq!(refunds(&world).await, [0; 0], "nothing is refunded twice");
+
+    // It works: the customer pays for the period that begins, and is refunded that one if it is owed.
+    world.clear_faults().await;
+    world.annotate("acme", RETRY_ANNOTATION, "once more").await;
+    world.wait_phase("acme", Phase::Active).await;
+    assert_eq!((paid(&world).await, refunds(&world).await), (vec![4900; 2], vec![]));
+}

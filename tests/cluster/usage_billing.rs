@@ -402,6 +402,94 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
+/// A tenant that has used five queries, whose plan gets a price with another meter. Returns both prices.
+async fn two_meters(name: &str) -> (World, [String; 2]) {
+    let (mut world, meter) = world(name).await;
+    let other = [("display_name", "questions"), ("event_name", "questions"), ("default_aggregation[formula]", "sum")];
+    let other = id(&stripe(&world, Method::POST, "/billing/meters", &other).await);
+    let before = price(&world, &meter, &[("unit_amount", "10")]).await;
+    let after = price(&world, &other, &[("unit_amount", "3")]).await;
+    offer(&world, &plan(name, 2000, &json!([{"unit": "queries", "stripePriceId": before}]))).await;
+    world.start_controller();
+    world.create_paying("acme", name).await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    sent(&world, 5).await;
+    (world, [before, after])
+}
+
+async fn change_price(world: &World, plan: &str, price: &str) {
+    let edit = json!({"spec": {"usagePrices": [{"unit": "queries", "stripePriceId": price}]}});
+    let plans = Api::<Plan>::all(world.client.clone());
+    plans.patch(plan, &PatchParams::default(), &Patch::Merge(edit)).await.expect("patched");
+}
+
+async fn restore(world: &World, billing: &Value) {
+    let status = Patch::Merge(json!({"status": {"usageBilling": billing}}));
+    world.tenants().patch_status("acme", &PatchParams::default(), &status).await.expect("patched");
+}
+
+/// A backup brings back the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_from_before_a_change_to_another_meter_bills_nothing_twice() {
+    let (mut world, [_, after]) = two_meters("usage-other-meter").await;
+    let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
+    change_price(&world, "usage-other-meter", &after).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used(&world, "b", 4).await;
+    hour_passes(&world).await;
+    let replaced = |billing: &UsageBilling| billing.meters.iter().any(|usage| *usage.price == *after);
+    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| replaced(b))).await;
+    used(&world, "c", 7).await;
+    hour_passes(&world).await;
+    sent(&world, 7).await;
+    assert_eq!(at_stripe(&world).await, (16, 3));
+    world.controllers.remove(0).kill();
+    restore(&world, &backup).await;
+    used(&world, "d", 2).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    sent(&world, 9).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (18, 4), "each hour once, on one of the meters");
+}
+
+/// A person replaces the price at Stripe while the numbers of its meter differ, and the decision about them is lost with
+/// the status.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decision_about_a_meter_that_was_replaced_is_carried_out_once() {
+    let (mut world, [before, after]) = two_meters("usage-replaced").await;
+    world.controllers.remove(0).kill();
+    let mut more = json!(world.status("acme").await.usage_billing.expect("billed"));
+    more["meters"][0]["sent"] = json!(11);
+    restore(&world, &more).await;
+    let subscription = stripe_objects(&world, "subscription").await.remove(0);
+    let items = subscription["items"]["data"].as_array().expect("items");
+    let item = id(items.iter().find(|item| item["price"]["id"] == *before).expect("the item"));
+    let replace = [("items[0][id]", item.as_str()), ("items[0][deleted]", "true"), ("items[1][price]", &after)];
+    stripe(&world, Method::POST, &format!("/subscriptions/{}", id(&subscription)), &replace).await;
+    change_price(&world, "usage-replaced", &after).await;
+    world.start_controller();
+    differs(&world, 11, 5).await;
+    let mut backup = json!(world.status("acme").await.usage_billing.expect("billed"));
+    backup["decision"] = Value::Null;
+    let namespace = world.namespace.clone();
+    let mut command = Command::new(BINARY);
+    command.args(["settle-usage", "acme", "-n", &namespace, "--unit", "queries", "--keep", "ledger", "--confirm", "acme"]);
+    let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
+    assert!(output.status.success(), "{}", said(&output));
+    sent(&world, 6).await;
+    assert_eq!(at_stripe(&world).await, (11, 2));
+    world.controllers.remove(0).kill();
+    restore(&world, &backup).await;
+    used(&world, "b", 2).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    sent(&world, 8).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (13, 3), "the difference once");
+}
+
 /// Stripe takes an event, and finds later that its meter was archived meanwhile.
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_that_stripe_finds_wrong_later_is_told() {

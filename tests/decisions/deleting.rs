@@ -15,7 +15,8 @@ fn new(phase: Phase) -> Case {
         case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 60));
     }
     if phase == Phase::Failed {
-        case.view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW - 9) });
+        case.view.status.refund =
+            Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW - 9), waived: false });
     }
     case
 }
@@ -239,7 +240,7 @@ fn a_tenant_that_was_never_served_is_refunded_before_the_rest_is_deleted() {
         assert_eq!(case.effects(), [Effect::PauseCollection]);
         case = case.billing(Some(subscription("canceled")), None);
         assert_eq!(case.effects(), [Effect::Refund]);
-        let refund = |amount, pending| Some(ObservedRefund { amount, pending, currency: None });
+        let refund = |amount, pending| Some(ObservedRefund { amount, pending, ..ObservedRefund::default() });
         case.observed.refund = refund(0, 4900);
         let waiting = case.clone().at_rest();
         assert!(fails(&waiting.view.status, "CleanedUp", "RefundOpen"), "{:#?}", waiting.view.status);
@@ -296,7 +297,8 @@ fn a_refund_of_a_failed_tenant_that_was_served_goes_before_the_deletion_even_if_
 #[test]
 fn an_object_stays_while_a_refund_that_came_back_is_made_again() {
     let mut case = new(Phase::Deleting).billing(Some(subscription("canceled")), None);
-    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9) });
+    case.view.status.refund =
+        Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9), waived: false });
     assert_eq!(case.effects(), [Effect::StopRenewal], "it looks before it deletes the customer at Stripe");
     let failing = case.clone().failed(&Effect::StopRenewal, failure("Billing", true));
     let status = failing.recorded();
@@ -305,14 +307,14 @@ fn an_object_stays_while_a_refund_that_came_back_is_made_again() {
     );
     assert!(status.refund_owed_since.is_some());
     case.observed.done.insert(Effect::StopRenewal);
-    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    case.observed.refund = Some(ObservedRefund { pending: 4900, ..ObservedRefund::default() });
     let mut waiting = case.at_rest();
     assert!(fails(&waiting.view.status, "CleanedUp", "RefundOpen"), "{:#?}", waiting.view.status);
     assert_eq!(waiting.decide(), Decision::Wait(Some(waiting.policy.resync)));
     let mut waived = waiting.clone();
     waived.view.waived_refund = Some(waived.view.refund_name());
     assert_eq!(waived.effects(), ALL);
-    waiting.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: None });
+    waiting.observed.refund = Some(ObservedRefund { amount: 4900, ..ObservedRefund::default() });
     assert_eq!(waiting.effects(), ALL);
     assert!(waiting.at_rest().view.status.refund_owed_since.is_none());
 }

@@ -119,8 +119,11 @@ fn phases() -> Vec<InPhase> {
                     arrange: |c| {
                         *c = c.clone().billing(Some(subscription("active")), None);
                         c.observed.learn(&Effect::PauseCollection, Outcome::Done);
-                        c.observed.refund =
-                            Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+                        c.observed.refund = Some(ObservedRefund {
+                            amount: 4900,
+                            currency: Some("usd".into()),
+                            ..ObservedRefund::default()
+                        });
                     },
                     done: |s| s.wrote(|status| status.refund.is_some()),
                 },
@@ -129,7 +132,7 @@ fn phases() -> Vec<InPhase> {
                     arrange: |c| {
                         c.view.retry_token = Some("2".into());
                         c.view.status.refund =
-                            Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW) });
+                            Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW), waived: false });
                         *c = c.clone().billing(Some(subscription("active")), None);
                     },
                     done: |s| s.wrote(in_phase(Phase::Provisioning)),

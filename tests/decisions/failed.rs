@@ -12,7 +12,8 @@ fn new() -> Case {
 
 fn refunded() -> Case {
     let mut case = new();
-    case.view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW) });
+    case.view.status.refund =
+        Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW), waived: false });
     case
 }
 
@@ -33,7 +34,8 @@ fn collection_is_paused_and_then_the_money_given_back() {
     assert_eq!(case.effects(), [Effect::PauseCollection]);
     case.observed.learn(&Effect::PauseCollection, Outcome::Done);
     assert_eq!(case.effects(), [Effect::Refund]);
-    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+    case.observed.refund =
+        Some(ObservedRefund { amount: 4900, currency: Some("usd".into()), ..ObservedRefund::default() });
     let status = case.recorded();
     assert_eq!(status.refund.as_ref().map(|r| r.amount), Some(4900));
     assert!(holds(&status, "Refunded", "Refunded"));
@@ -107,19 +109,36 @@ fn a_refund_that_a_person_settles_is_not_made_and_collection_is_paused_all_the_s
     case.view.waived_refund = Some(case.view.refund_name());
     assert_eq!(case.effects(), [Effect::PauseCollection]);
     case.observed.learn(&Effect::PauseCollection, Outcome::Done);
+    assert_eq!(case.effects(), [Effect::WaiveRefund]);
+    let mut hasty = case.clone();
+    hasty.view.retry_token = Some("2".into());
+    assert_eq!(hasty.effects(), [Effect::WaiveRefund], "the retry reads at Stripe whether to charge");
+    let away = case.clone().failed(&Effect::WaiveRefund, failure("Billing", true));
+    assert!(matches!(away.at_rest().decide(), Decision::Wait(Some(_))), "it is tried again");
+    for case in [&mut case, &mut hasty] {
+        case.observed.learn(&Effect::WaiveRefund, Outcome::Done);
+    }
     let mut rest = case.at_rest();
     assert!(fails(&rest.view.status, "Refunded", "Waived"), "{:#?}", rest.view.status);
+    assert!(rest.view.status.refund.as_ref().is_some_and(|refund| refund.waived && refund.amount == 0));
+    hasty.view.status = hasty.recorded();
+    assert_eq!(hasty.recorded().phase, Some(Phase::Provisioning), "then it begins");
     assert_eq!(rest.decide(), Decision::Wait(None));
     rest.observed.billing = None;
     assert_eq!(rest.decide(), Decision::Wait(None), "nor is Stripe read again and again");
     // The customer pays anew, and that run fails, too.
     let mut next = rest.billing(Some(subscription("active")), None);
     next.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW + 60);
+    next.view.status.refund = None;
     assert_eq!(next.effects(), [Effect::PauseCollection]);
     next.observed.learn(&Effect::PauseCollection, Outcome::Done);
     assert_eq!(next.effects(), [Effect::Refund], "that is another payment");
     next.view.waived_refund = Some("t1".into());
     assert_eq!(next.effects(), [Effect::Refund], "a value that does not name the refund");
+    // That run has charged nothing: the payment is the one that a person settles, as Stripe's record says.
+    next.observed.refund = Some(ObservedRefund { waived: 4900, ..ObservedRefund::default() });
+    let status = next.recorded();
+    assert!(fails(&status, "Refunded", "Waived") && status.refund.is_some_and(|refund| refund.waived), "not refunded");
 }
 
 #[test]
@@ -164,7 +183,7 @@ fn a_subscription_that_was_cancelled_at_stripe_is_refunded_without_a_pause() {
 #[test]
 fn a_refund_that_is_pending_is_shown_and_not_settled() {
     let mut case = told().billing(Some(subscription("canceled")), None);
-    case.observed.refund = Some(ObservedRefund { amount: 900, pending: 4000, currency: Some("usd".into()) });
+    case.observed.refund = Some(ObservedRefund { amount: 900, pending: 4000, currency: Some("usd".into()), waived: 0 });
     let status = case.recorded();
     assert!(fails(&status, "Refunded", "Pending") && status.refund.is_none(), "{status:#?}");
     let [_, mail] = notices();
@@ -172,7 +191,8 @@ fn a_refund_that_is_pending_is_shown_and_not_settled() {
     assert_eq!(case.effects(), [Effect::Notify(mail.clone())], "the customer is told all the same");
     let mut case = case.sent(&mail);
     assert_eq!(case.decide(), Decision::Wait(Some(case.policy.resync)), "and Stripe is asked again");
-    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+    case.observed.refund =
+        Some(ObservedRefund { amount: 4900, currency: Some("usd".into()), ..ObservedRefund::default() });
     assert_eq!(case.recorded().refund.map(|refund| refund.amount), Some(4900));
 }
 
@@ -180,13 +200,14 @@ fn a_refund_that_is_pending_is_shown_and_not_settled() {
 #[test]
 fn an_event_at_stripe_is_a_reason_to_look_at_a_refund_again() {
     let mut case = notices().iter().fold(new(), Case::sent);
-    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9) });
+    case.view.status.refund =
+        Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9), waived: false });
     assert_eq!(case.decide(), Decision::Wait(None));
     case.observed.resync = true;
     assert_eq!(case.effects(), [Effect::ReadBilling]);
     let mut case = case.billing(Some(subscription("canceled")), None);
     assert_eq!(case.effects(), [Effect::Refund]);
-    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    case.observed.refund = Some(ObservedRefund { pending: 4900, ..ObservedRefund::default() });
     let status = case.recorded();
     assert!(status.refund.is_none() && fails(&status, "Refunded", "Pending"), "another one is on its way");
     case.observed.refund = Some(ObservedRefund { amount: 4900, ..ObservedRefund::default() });

@@ -474,7 +474,8 @@ fn a_payment_that_came_late_is_given_back_before_a_signup_is_erased() {
     let mut unpaid = case.clone();
     unpaid.observed.refund = Some(ObservedRefund::default());
     assert_eq!(unpaid.effects(), [Effect::CountHoldings]);
-    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+    case.observed.refund =
+        Some(ObservedRefund { amount: 4900, currency: Some("usd".into()), ..ObservedRefund::default() });
     case.view.status = case.recorded();
     assert_eq!(case.view.status.refund.as_ref().map(|refund| refund.amount), Some(4900));
     assert_eq!(case.effects(), [Effect::CountHoldings]);
@@ -508,7 +509,7 @@ fn a_refund_of_a_closed_account_that_fails_later_is_made_again() {
     assert_eq!(case.effects(), [Effect::ReadBilling]);
     let mut case = case.billing(Some(ObservedSubscription { paused: true, ..subscription("active") }), None);
     assert_eq!(case.effects(), [Effect::Refund]);
-    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    case.observed.refund = Some(ObservedRefund { pending: 4900, ..ObservedRefund::default() });
     let status = case.recorded();
     assert!(status.refund.is_none() && fails(&status, "Refunded", "Pending"), "another one is on its way");
     case.view.status = status;
@@ -541,12 +542,12 @@ fn a_legal_hold_does_not_keep_a_subscription_that_renews() {
 /// A tenant that was served, whose refund Stripe said was done, and whose erasure is due.
 fn refunded_and_due() -> Case {
     let mut case = closed(0);
-    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - DAY) });
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - DAY), waived: false });
     case
 }
 
 fn refund(amount: i64, pending: i64) -> ObservedRefund {
-    ObservedRefund { amount, pending, currency: None }
+    ObservedRefund { amount, pending, ..ObservedRefund::default() }
 }
 
 #[test]

@@ -63,8 +63,12 @@ fn collection_that_a_failure_paused_is_resumed_before_active() {
 #[test]
 fn a_new_run_can_be_refunded_anew() {
     let mut case = Case::new(Some(Phase::Failed));
-    case.view.status.refund =
-        Some(tenant_operator::api::status::Refund { amount: 1, currency: None, at: Timestamp::from_second(NOW) });
+    case.view.status.refund = Some(tenant_operator::api::status::Refund {
+        amount: 1,
+        currency: None,
+        at: Timestamp::from_second(NOW),
+        waived: false,
+    });
     case.view.retry_token = Some("again".into());
     assert_eq!(case.recorded().refund, None);
 }

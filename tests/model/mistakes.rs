@@ -150,7 +150,8 @@ impl Mistake {
             Self::PauseUnseen => subscription(observed, |s| s.paused &= failed),
             Self::PauseForgotten => subscription(observed, |s| s.paused |= failed),
             Self::RefundForgotten if failed && view.status.refund.is_none() => {
-                view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(0) });
+                view.status.refund =
+                    Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(0), waived: false });
             }
             Self::ServiceForgotten if view.status.phase == Some(Phase::Provisioning) => {
                 view.status.provisioned_at = None;

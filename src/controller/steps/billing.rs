@@ -26,6 +26,8 @@ pub fn payer(tenant: &Tenant) -> Payer<'_> {
         customer_id,
         known: served || refs.is_some_and(|s| s.subscription_id.is_some()),
         gone: customer_id.is_some() && gone.map(String::as_str) == customer_id,
+        leaving: tenant.metadata.deletion_timestamp.is_some()
+            && tenant.status.as_ref().is_some_and(|status| status.phase == Some(Phase::Deleting)),
     }
 }
 
@@ -147,6 +149,14 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
         return Ok(Outcome::Refunded(ObservedRefund::default()));
     };
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
+}
+
+/// Notes at Stripe that a person settles the refund.
+pub async fn waive_refund(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+    if let Some(subscription) = subscription(observed) {
+        stripe.waive_refund(subscription).await?;
+    }
+    Ok(Outcome::Done)
 }
 
 /// Collects again, in a new period if Stripe says that the last one was refunded. Stripe's record decides, not the

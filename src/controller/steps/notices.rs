@@ -266,11 +266,17 @@ async fn alert(alerts: &Alerts, text: &str) -> Result<Outcome, ProviderError> {
     Ok(Outcome::Done)
 }
 
+/// What a customer hears whose refund is not made yet, or is a person's to make.
+const OWED: &str =
+    "If you have paid, you will get your money back, and you will not be charged until the account works.";
+
 fn refunded(tenant: &Tenant) -> String {
     let Some(refund) = tenant.status.as_ref().and_then(|s| s.refund.as_ref()) else {
-        return "If you have paid, you will get your money back, and you will not be charged until the account works."
-            .into();
+        return OWED.into();
     };
+    if refund.waived {
+        return OWED.into();
+    }
     if refund.amount == 0 {
         return "You have not been charged, and you will not be until the account works.".into();
     }

@@ -145,7 +145,7 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
         return None;
     }
     // A refund that failed after it had succeeded is owed again.
-    if stopped && !failed::concerns_refund(input) {
+    if stopped && !failed::concerns_refund(input) && !failed::waiver_due(input) {
         // A subscription that renews again is shown. The controller does not end it a second time.
         let unread = input.observed.resync && input.observed.billing.is_none();
         return unread.then(|| Decision::Act(vec![Effect::ReadBilling]));

@@ -12,7 +12,14 @@ use crate::lifecycle::concerns::{billed, erasure, notices, verification};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, ObservedRefund, Step};
 
+/// What is done and shown while nothing starts over.
+const REST: [fn(&Input) -> Option<Decision>; 6] = [alert, refund, surplus, tell, facts, look_again];
+
 pub fn decide(input: &Input) -> Decision {
+    // A retry begins once Stripe's record says who settles the refund: to Stripe, the payment still stands.
+    if waived(input) {
+        return first_due(input, &REST);
+    }
     if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
         return decision;
     }
@@ -21,7 +28,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the
     // refund is settled or was tried.
-    first_due(input, &[alert, refund, surplus, tell, facts, look_again])
+    first_due(input, &REST)
 }
 
 fn alert(input: &Input) -> Option<Decision> {
@@ -83,13 +90,18 @@ fn doubted(input: &Input) -> bool {
     paid_back && (input.observed.resync || input.tenant.deleting || erasure::is_erasing(input))
 }
 
-/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, it was never served at all, or its
-/// refund came back. A person can settle that outside of the operator.
+/// Whether the controller owes a tenant what was paid for it. A person can settle that outside of the operator.
 pub fn is_owed(input: &Input) -> bool {
+    is_unsettled(input) && !input.tenant.refund_waived()
+}
+
+/// Whether the payment of a tenant is to go back, by the controller or by a person: the tenant failed and nothing is
+/// settled, it was never served at all, or its refund came back.
+fn is_unsettled(input: &Input) -> bool {
     let status = &input.tenant.status;
     let owed =
         status.phase == Some(Phase::Failed) || !input.tenant.served_before() || status.refund_owed_since.is_some();
-    input.by_stripe() && !input.tenant.refund_waived() && status.refund.is_none() && owed
+    input.by_stripe() && status.refund.is_none() && owed
 }
 
 /// How a person takes over a refund that the controller would make.
@@ -97,11 +109,38 @@ pub fn waiver(input: &Input) -> String {
     format!("{WAIVE_REFUND_ANNOTATION}={}", input.tenant.refund_name())
 }
 
-/// What is shown of a refund that a person has taken over.
-fn waived(input: &Input) -> Option<String> {
+/// Whether a person has taken over the refund, and the status does not say so yet.
+fn waived(input: &Input) -> bool {
+    is_unsettled(input) && input.tenant.refund_waived()
+}
+
+/// Whether that can be noted now.
+pub fn waiver_due(input: &Input) -> bool {
+    waived(input) && input.observed.failure.is_none()
+}
+
+/// Notes at Stripe, then in the status, that a person settles the refund. None if that failed in this reconcile.
+fn note_waiver(input: &Input) -> Option<Decision> {
+    if input.observed.failure.is_some() {
+        return Draft::new(input).changed();
+    }
+    if input.observed.billing.is_none() {
+        return Some(Decision::Act(vec![Effect::ReadBilling]));
+    }
+    if !input.observed.done.contains(&Effect::WaiveRefund) {
+        return Some(Decision::Act(vec![Effect::WaiveRefund]));
+    }
+    let mut draft = Draft::new(input);
     let message =
-        || format!("A person settles the refund: the annotation {} says so. Collection is paused", waiver(input));
-    (input.by_stripe() && input.tenant.refund_waived() && input.tenant.status.refund.is_none()).then(message)
+        format!("A person settles the refund: the annotation {} says so. Collection is paused", waiver(input));
+    show_waived(&mut draft, &message, input.now);
+    draft.changed()
+}
+
+fn show_waived(draft: &mut Draft, message: &str, now: Timestamp) {
+    draft.status.refund_owed_since = None;
+    draft.status.refund = Some(Refund { amount: 0, currency: None, at: now, waived: true });
+    draft.condition(REFUNDED, ConditionStatus::False, "Waived", message);
 }
 
 /// Whether the money goes back, or what became of it is to be looked at again.
@@ -135,6 +174,9 @@ fn owe_again(draft: &mut Draft, now: Timestamp) {
 /// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after
 /// the check. None if nothing is owed any more.
 pub fn give_back(input: &Input) -> Option<Decision> {
+    if waiver_due(input) {
+        return note_waiver(input);
+    }
     if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;
     }
@@ -152,20 +194,14 @@ pub fn give_back(input: &Input) -> Option<Decision> {
 /// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
 /// settled, or failed in this reconcile. One that a person settles is not made, and collection is paused all the same.
 fn refund(input: &Input) -> Option<Decision> {
-    let mut draft = Draft::new(input);
     let waived = waived(input);
-    // It is shown once collection is paused, so there is nothing left to do.
-    let done = match &waived {
-        Some(message) => !draft.show(REFUNDED, ConditionStatus::False, "Waived", message),
-        None => settled(input),
-    };
-    if done {
+    if !waived && settled(input) {
         return None;
     }
-    let observed = input.observed;
+    let (observed, mut draft) = (input.observed, Draft::new(input));
     if let Some(failure) = &observed.failure {
-        if waived.is_some() {
-            return Draft::new(input).changed();
+        if waived {
+            return note_waiver(input);
         }
         show_failure(&mut draft, failure, input);
         return draft.changed();
@@ -176,11 +212,11 @@ fn refund(input: &Input) -> Option<Decision> {
     if own || !billing.surplus_collected.is_empty() {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
-    if waived.is_some() {
-        return draft.changed();
+    if waived {
+        return note_waiver(input);
     }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
-    let ObservedRefund { amount, pending, currency } = refund.clone();
+    let ObservedRefund { amount, pending, currency, waived } = refund.clone();
     if pending > 0 {
         owe_again(&mut draft, input.now);
         let message = format!(
@@ -191,6 +227,11 @@ fn refund(input: &Input) -> Option<Decision> {
         draft.condition(REFUNDED, ConditionStatus::False, "Pending", &message);
         return draft.changed();
     }
+    if amount == 0 && waived > 0 {
+        let message = "A person settles the refund of this payment: the metadata waived_refund of the subscription at Stripe says so";
+        show_waived(&mut draft, &format!("{message}. Collection is paused"), input.now);
+        return draft.changed();
+    }
     let (reason, message) = if amount == 0 {
         ("NothingPaid", "Nothing had been paid, so there is nothing to refund; collection is paused")
     } else {
@@ -198,7 +239,7 @@ fn refund(input: &Input) -> Option<Decision> {
     };
     let known = draft.status.refund.as_ref().filter(|refund| refund.amount == amount).map(|refund| refund.at);
     draft.status.refund_owed_since = None;
-    draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now) });
+    draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now), waived: false });
     draft.condition(REFUNDED, ConditionStatus::True, reason, message);
     draft.changed()
 }

@@ -39,7 +39,7 @@ impl Stripe {
         let mut key = format!("{id}-checkout-{attempt}");
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
-            Found::Foreign(other) => return Err(foreign(&other)),
+            Found::Foreign { id, .. } => return Err(foreign(&id)),
             Found::NoCustomer => self.create_customer(payer, format!("{id}-customer")).await?,
             // Under its old key, Stripe would answer with the customer that is gone.
             Found::Deleted => {
@@ -115,7 +115,7 @@ impl Stripe {
     pub async fn update_customer(&self, payer: &Payer<'_>, key_generation: u32) -> Result<(), ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
-            Found::Foreign(other) => return Err(foreign(&other)),
+            Found::Foreign { id, .. } => return Err(foreign(&id)),
             Found::NoCustomer | Found::Deleted => return Ok(()),
         };
         let metadata: HashMap<_, _> = [(KEY_GENERATION.to_owned(), key_generation.to_string())].into();

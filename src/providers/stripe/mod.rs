@@ -21,6 +21,7 @@ mod probe;
 mod recovery;
 mod renewal;
 mod settlement;
+mod waiver;
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -77,6 +78,9 @@ const CANCEL_AT_BEFORE: &str = "cancel_at_before";
 /// That the customer had cancelled it by themselves.
 const PERIOD_END: &str = "period_end";
 
+/// Metadata key of a subscription: the invoices whose refund a person settles outside of the operator.
+const WAIVED: &str = "waived_refund";
+
 /// Where Stripe is.
 #[derive(Clone, Debug)]
 pub struct StripeConfig {
@@ -118,6 +122,9 @@ pub struct Payer<'a> {
     pub known: bool,
     /// Whether a person has confirmed that Stripe no longer knows the customer.
     pub gone: bool,
+    /// Whether the tenant's object is deleted. A customer who pays for something else as well is kept then, without the
+    /// metadata that names the tenant: an interrupted deletion goes on.
+    pub leaving: bool,
 }
 
 impl Stripe {
@@ -185,7 +192,9 @@ impl Stripe {
                 Ok(customer) if customer.metadata.tenant_id.as_deref() == Some(payer.tenant_id) => {
                     Ok(Found::Customer(customer.into()))
                 }
-                Ok(_) => Ok(Found::Foreign(id.to_owned())),
+                Ok(customer) => {
+                    Ok(Found::Foreign { id: id.to_owned(), disowned: customer.metadata.tenant_id.is_none() })
+                }
                 // Not `deleted: true`: this account never had the customer, or test data was cleared.
                 Err(e) if e.is_not_found() && payer.gone => Ok(Found::Deleted),
                 Err(e) if e.is_not_found() => Err(unknown(
@@ -215,7 +224,8 @@ impl Stripe {
             Found::Customer(customer) => customer,
             // Stripe cancels the subscriptions of a customer that is deleted.
             Found::NoCustomer | Found::Deleted => return Ok(ObservedBilling::default()),
-            Found::Foreign(id) => return Err(foreign(&id)),
+            Found::Foreign { disowned: true, .. } if payer.leaving => return Ok(ObservedBilling::default()),
+            Found::Foreign { id, .. } => return Err(foreign(&id)),
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
         // Stripe keeps both for ever. A customer of a tenant that was paid for has at least one.
@@ -289,8 +299,13 @@ enum Found {
     NoCustomer,
     /// There was one.
     Deleted,
-    /// The spec names another tenant's customer.
-    Foreign(String),
+    /// The spec names another customer than the tenant's.
+    Foreign {
+        /// The customer.
+        id: String,
+        /// Whether it names no tenant.
+        disowned: bool,
+    },
 }
 
 /// The metadata that ties an object of Stripe's to a tenant.

@@ -32,6 +32,8 @@ pub struct Metadata {
     #[serde(default)]
     pub cancel_at_before: Option<String>,
     #[serde(default)]
+    pub waived_refund: Option<String>,
+    #[serde(default)]
     pub api_key_generation: Option<String>,
     #[serde(default)]
     pub plan_before: Option<String>,

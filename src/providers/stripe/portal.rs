@@ -18,7 +18,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
             Found::NoCustomer | Found::Deleted => return Ok(None),
-            Found::Foreign(id) => return Err(foreign(&id)),
+            Found::Foreign { id, .. } => return Err(foreign(&id)),
         };
         let back = format!("{}/account", self.config.frontend_url);
         let request = CreateBillingPortalSession::new().customer(customer.id).return_url(back);

@@ -71,11 +71,13 @@ impl PaidInvoice {
 }
 
 /// A payment, and the amount of it that is for the period to refund.
-struct Due {
-    invoice: String,
+pub(super) struct Due {
+    pub(super) invoice: String,
     intent: String,
     amount: i64,
     currency: String,
+    /// Whether a person settles its refund outside of the operator.
+    waived: bool,
 }
 
 impl Due {
@@ -176,11 +178,15 @@ pub struct Holdings {
 
 impl Stripe {
     /// Refunds the last paid period, and returns the whole sum. Earlier periods were served: a subscription is paused
-    /// as soon as its tenant fails, so no later period is paid.
+    /// as soon as its tenant fails, so no later period is paid. Leaves out payments whose refund a person settles.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
         let mut whole = ObservedRefund::default();
         let mut problem = None;
         for due in self.last_period(subscription).await? {
+            if due.waived {
+                whole.waived += due.amount;
+                continue;
+            }
             match self.give_back(tenant_id, &due).await {
                 Ok(done) => {
                     (whole.amount, whole.pending) = (whole.amount + done.amount, whole.pending + done.pending);
@@ -193,11 +199,11 @@ impl Stripe {
         problem.map_or(Ok(whole), Err)
     }
 
-    /// The invoice of the newest payment of the last paid period, if that period is fully refunded. None in a trial,
-    /// which has no payment.
+    /// The invoice of the newest payment of the last paid period, if that period is fully refunded, or its refund is a
+    /// person's to settle. None in a trial, which has no payment.
     pub async fn refunded_period(&self, subscription: &str) -> Result<Option<String>, ProviderError> {
         let paid = self.last_period(subscription).await?;
-        for due in &paid {
+        for due in paid.iter().filter(|due| !due.waived) {
             let made = self.made(&due.intent).await?;
             if made.succeeded >= due.amount {
                 continue;
@@ -223,7 +229,7 @@ impl Stripe {
 
     /// The payments for the last period of a subscription, newest first: its invoice, and those of plan changes within
     /// it.
-    async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
+    pub(super) async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
         let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
         let mut invoices: List<PaidInvoice> = self.read_as(paid).await?;
         for invoice in &mut invoices.data {
@@ -232,6 +238,7 @@ impl Stripe {
         // A trial's invoice of 0 counts as a period too, so what was paid before the trial is not refunded.
         let Some(end) = invoices.data.iter().flat_map(PaidInvoice::ends).max() else { return Ok(Vec::new()) };
         let mut all = Vec::new();
+        let waived = self.waived(subscription).await?;
         for invoice in invoices.data {
             let mut left = invoice.paid_until(end);
             if left == 0 {
@@ -245,7 +252,8 @@ impl Stripe {
                 let amount = payment.amount_paid.unwrap_or(left).min(left);
                 left -= amount;
                 if amount > 0 {
-                    all.push(Due { invoice: invoice.id.clone(), intent, amount, currency: invoice.currency.clone() });
+                    let (id, currency) = (invoice.id.clone(), invoice.currency.clone());
+                    all.push(Due { waived: waived.contains(&id), invoice: id, intent, amount, currency });
                 }
             }
         }
@@ -264,7 +272,8 @@ impl Stripe {
         let made = self.made(&due.intent).await?;
         let given = made.succeeded + made.pending;
         if given >= due.amount {
-            return Ok(ObservedRefund { amount: made.succeeded, pending: made.pending, currency: made.currency });
+            let Made { succeeded: amount, pending, currency, .. } = made;
+            return Ok(ObservedRefund { amount, pending, currency, waived: 0 });
         }
         let bank = self.bank(&due.intent).await?;
         if let Some(dispute) = bank.holds {
@@ -275,7 +284,7 @@ impl Stripe {
         // A bank may return only a part: the rest is ours to refund.
         let rest = due.amount - given - returned;
         if rest <= 0 {
-            return Ok(ObservedRefund { amount, pending: made.pending, currency });
+            return Ok(ObservedRefund { amount, pending: made.pending, currency, waived: 0 });
         }
         if made.failed >= FAILED_REFUNDS {
             return Err(refund_failed(&due.intent));
@@ -288,7 +297,8 @@ impl Stripe {
         if done.failed > 0 {
             return Err(refund_failed(&due.intent));
         }
-        Ok(ObservedRefund { amount: amount + done.succeeded, pending: made.pending + done.pending, currency })
+        let (amount, pending) = (amount + done.succeeded, made.pending + done.pending);
+        Ok(ObservedRefund { amount, pending, currency, waived: 0 })
     }
 
     /// Expires the tenant's open Checkout sessions, and lists its subscriptions that are not over. A customer can pay a
@@ -365,7 +375,7 @@ impl Stripe {
     pub async fn count(&self, payer: &Payer<'_>) -> Result<Holdings, ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
-            Found::Foreign(_) => return Ok(Holdings { kept_customers: 1, ..Holdings::default() }),
+            Found::Foreign { .. } => return Ok(Holdings { kept_customers: 1, ..Holdings::default() }),
             Found::NoCustomer | Found::Deleted => return Ok(Holdings::default()),
         };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;

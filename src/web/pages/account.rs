@@ -277,6 +277,7 @@ async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
         customer_id: Some(customer),
         known: true,
         gone: false,
+        leaving: false,
     };
     let url = Party::scope(tenant.tenant_id(), stripe.portal(&payer)).await.map_err(|error| {
         tracing::warn!(%error, "the customer portal cannot be opened");

@@ -65,7 +65,8 @@ pub struct Known {
     pub seen: Seen,
     pub soon: bool,
     pub sent_at: Option<Timestamp>,
-    pub failing_since: Option<Timestamp>,
+    /// Since when only troubles that go by themselves were met.
+    pub passing_since: Option<Timestamp>,
     /// The reason of a trouble that is shown.
     pub trouble: Option<&'static str>,
 }
@@ -78,7 +79,7 @@ impl Known {
             seen: Seen::default(),
             soon: true,
             sent_at: Some(started),
-            failing_since: None,
+            passing_since: None,
             trouble: None,
         }
     }

@@ -24,12 +24,13 @@ pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: 
         Err(error) => Some(error),
     };
     let Some(trouble) = trouble else {
-        (known.failing_since, known.trouble) = (None, None);
+        (known.passing_since, known.trouble) = (None, None);
         return known;
     };
     known.soon |= trouble.passes();
-    let since = *known.failing_since.get_or_insert(now);
-    if trouble.passes() && now.since(since) < PATIENCE {
+    // What goes by itself gets its patience whole, also after a trouble that a person has ended.
+    known.passing_since = trouble.passes().then(|| known.passing_since.unwrap_or(now));
+    if trouble.passes() && !lasts(&known, now) {
         tracing::debug!(tenant = %tenant.name_any(), error = %trouble, "usage is not sent yet");
         return known;
     }
@@ -39,6 +40,11 @@ pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: 
     }
     known.trouble = Some(trouble.reason());
     known
+}
+
+/// Whether troubles that go by themselves have lasted too long for that.
+fn lasts(known: &Known, now: Timestamp) -> bool {
+    known.passing_since.is_some_and(|since| now.since(since) >= PATIENCE)
 }
 
 /// What keeps the usage of a tenant from being sent, if anything does.
@@ -86,8 +92,7 @@ async fn look(
         }
         billing
     });
-    let lasting = known.failing_since.is_some_and(|since| now.since(since) >= PATIENCE);
-    let told = trouble.as_ref().filter(|trouble| !trouble.passes() || lasting);
+    let told = trouble.as_ref().filter(|trouble| !trouble.passes() || lasts(known, now));
     let quiet = trouble.is_some() && told.is_none();
     if let Some(status) = shown::status(&live, billing, told, quiet, now) {
         context.kubernetes.replace_status(&live, "usage_billing", status).await?;

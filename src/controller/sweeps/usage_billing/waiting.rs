@@ -3,7 +3,7 @@
 
 use super::decide::{self, Row, hour_of, record, taking_over, unsent};
 use super::look::{Billed, Look};
-use super::send::{Of, compare};
+use super::send::{Of, compare, differs};
 use super::settle::Settling;
 use super::trouble::Trouble;
 use crate::api::usage_prices::{KeptUsage, MeteredUsage, Unpriced, WaitingUsage};
@@ -118,13 +118,40 @@ impl Look<'_> {
             Ok(known) => {
                 record(&mut waiting.usage, &rows, known);
                 one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs);
-                Ok(Begun::Item(one))
+                if one.meter.id == *before.meter {
+                    return Ok(Begun::Item(one));
+                }
+                self.begin_on_another_meter(there, waiting, (one, theirs, closed_until), &hours, settling).await
             }
             Err(differs @ Trouble::Differs { .. }) => {
                 self.begin_as_decided(there, waiting, (one, theirs, closed_until), (differs, &rows), settling).await
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Begins an item on a meter that had nothing to do with what was left. What that meter has since then is what was
+    /// sent of these rows by a look whose status was lost or is restored: sent again, the customer would pay twice.
+    async fn begin_on_another_meter<'a>(
+        &self,
+        there: &UsageSubscription,
+        waiting: WaitingUsage,
+        (mut one, theirs, closed_until): (Billed<'a>, i64, Timestamp),
+        hours: &[HourUsage],
+        settling: &mut Settling<'_>,
+    ) -> Result<Begun<'a>, Trouble> {
+        one.usage.sent = 0;
+        let rows = unsent(hours, &one.usage);
+        if let Some(known) = decide::delivered(0, theirs, &rows) {
+            record(&mut one.usage, &rows, known);
+            return Ok(Begun::Item(one));
+        }
+        let differs = differs(&one.usage, &rows, theirs);
+        if self.settle(there, &mut one, (&rows, theirs), settling).await? {
+            return Ok(Begun::Item(one));
+        }
+        let unsent = rows.iter().map(|row| row.amount).sum();
+        Ok(Begun::Held(held(waiting, unsent, hour_of(one.item.created), closed_until), differs))
     }
 
     /// Begins an item although the numbers before it differ, if a person has decided what the customer pays. A
@@ -140,11 +167,16 @@ impl Look<'_> {
     ) -> Result<Begun<'a>, Trouble> {
         let Trouble::Differs { unit, unsent, theirs: before, .. } = differs else { return Err(differs) };
         one.usage = waiting.usage.clone();
-        if self.settle(there, &mut one, (rows, before), settling).await? {
+        let difference = waiting.usage.sent - before;
+        let same_meter = one.meter.id == *waiting.usage.meter;
+        // Another meter has nothing yet, or the difference already, from a look whose status was lost.
+        let clear = same_meter || theirs == 0 || theirs == difference;
+        if clear && self.settle(there, &mut one, (rows, before), settling).await? {
             // Rows that Stripe's number covers are not sent again. The rest of it is in no row: it is `more`, or none.
             waiting.usage.through = one.usage.through;
-            let more = if one.sent { one.usage.sent - before } else { 0 };
-            one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs + more);
+            let more = if one.sent { difference } else { 0 };
+            let sent = if one.sent && !same_meter { more } else { theirs + more };
+            one.usage = taking_over_what_waited(&waiting, unit, one.item, sent);
             return Ok(Begun::Item(one));
         }
         if self.drops(settling, unit, unsent) {

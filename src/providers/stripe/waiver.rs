@@ -1,0 +1,32 @@
+//! Refunds that a person settles outside of the operator, as the subscription remembers them. To Stripe, such a payment
+//! still stands: without a note, the next run of attempts would charge nothing, and refund the payment if it failed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use stripe_billing::subscription::{RetrieveSubscription, UpdateSubscription};
+
+use super::objects::{Identified, Subscription};
+use super::{ProviderError, Stripe, WAIVED};
+
+impl Stripe {
+    /// Notes that a person settles the refund of the last paid period. The note is the subscription's metadata, so it
+    /// outlives a status that is lost or restored.
+    pub async fn waive_refund(&self, subscription: &str) -> Result<(), ProviderError> {
+        let paid = self.last_period(subscription).await?;
+        let invoices: BTreeSet<_> = paid.into_iter().map(|due| due.invoice).collect();
+        if invoices.is_empty() {
+            return Ok(());
+        }
+        let list = invoices.into_iter().collect::<Vec<_>>().join(",");
+        let request = UpdateSubscription::new(subscription).metadata(HashMap::from([(WAIVED.to_owned(), list)]));
+        // No idempotency key: the same value twice is the same.
+        self.send::<Identified>(&request.build(), None).await.map(drop)
+    }
+
+    /// The invoices of a subscription whose refund a person settles.
+    pub(super) async fn waived(&self, subscription: &str) -> Result<BTreeSet<String>, ProviderError> {
+        let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
+        let noted = there.metadata.and_then(|metadata| metadata.waived_refund).unwrap_or_default();
+        Ok(noted.split(',').filter(|id| !id.is_empty()).map(str::to_owned).collect())
+    }
+}
