@@ -49,6 +49,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if args.refund {
         let refund = providers.stripe.refund(tenant.tenant_id(), id).await?;
         println!("Refunded {} {}.", refund.amount, refund.currency.unwrap_or_default());
+        if refund.waived > 0 {
+            println!("{} were left to a person, as the subscription's metadata waived_refund says.", refund.waived);
+        }
     }
     providers.stripe.end(id).await?;
     println!("{id} is cancelled. The controller sees it with the next event of Stripe or resync.");

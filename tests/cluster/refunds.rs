@@ -356,7 +356,8 @@ async fn a_refund_that_a_person_settles_is_made_by_no_later_run_and_the_next_one
     let open = |s: &TenantStatus| get(&s.conditions, "Refunded").is_some_and(|c| c.message.contains("waive-refund="));
     let said = world.wait("acme", "waiting for its refund", open).await;
     let said = get(&said.conditions, "Refunded").expect("it is there").message.to_string();
-    let value = said.split_once("waive-refund=").and_then(|(_, value)| value.split_whitespace().next()).expect("a value");
+    let value =
+        said.split_once("waive-refund=").and_then(|(_, value)| value.split_whitespace().next()).expect("a value");
     world.annotate("acme", tenant_operator::api::WAIVE_REFUND_ANNOTATION, value).await;
     world.wait("acme", "waived", shows("Refunded", ConditionStatus::False, "Waived")).await;
     let state = stripe_state(&world).await;

@@ -405,6 +405,7 @@ async fn a_person_decides_about_numbers_that_differ() {
 /// A tenant that has used five queries, whose plan gets a price with another meter. Returns both prices.
 async fn two_meters(name: &str) -> (World, [String; 2]) {
     let (mut world, meter) = world(name).await;
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
     let other = [("display_name", "questions"), ("event_name", "questions"), ("default_aggregation[formula]", "sum")];
     let other = id(&stripe(&world, Method::POST, "/billing/meters", &other).await);
     let before = price(&world, &meter, &[("unit_amount", "10")]).await;
@@ -475,7 +476,18 @@ async fn a_decision_about_a_meter_that_was_replaced_is_carried_out_once() {
     backup["decision"] = Value::Null;
     let namespace = world.namespace.clone();
     let mut command = Command::new(BINARY);
-    command.args(["settle-usage", "acme", "-n", &namespace, "--unit", "queries", "--keep", "ledger", "--confirm", "acme"]);
+    command.args([
+        "settle-usage",
+        "acme",
+        "-n",
+        &namespace,
+        "--unit",
+        "queries",
+        "--keep",
+        "ledger",
+        "--confirm",
+        "acme",
+    ]);
     let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
     assert!(output.status.success(), "{}", said(&output));
     sent(&world, 6).await;

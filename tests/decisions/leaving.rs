@@ -104,7 +104,7 @@ fn a_customer_who_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_pla
         case.plan.as_mut().expect("a plan").retention_days = 60;
         if phase == Phase::Failed {
             assert_ne!(case.decide_phase(), Some(Phase::Deleting), "the refund comes first");
-            case.view.status.refund = Some(Refund { amount: 0, currency: None, at: at(NOW) });
+            case.view.status.refund = Some(Refund { amount: 0, currency: None, at: at(NOW), waived: false });
         }
         let status = case.recorded();
         assert_eq!((status.phase, last_event(&status)), (Some(Phase::Deleting), Some(EventType::Delete)), "{phase}");
@@ -498,7 +498,7 @@ fn a_refund_of_a_closed_account_that_fails_later_is_made_again() {
     let mut case = Case::new(Some(Phase::Deleting));
     case.view.spec.desired = Desired::Deleted;
     case.view.status.erases_at = Some(at(NOW + 30 * DAY));
-    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - 9) });
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - 9), waived: false });
     case.observed.done.insert(Effect::StopRenewal);
     case.view.status = case.recorded();
     assert!(holds(&case.view.status, "RenewalStopped", "Stopped"));

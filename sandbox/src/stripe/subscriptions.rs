@@ -1,6 +1,6 @@
 //! Subscriptions, their invoices and payments.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::fields::{self, metadata};
 use super::periods::{DAY, PERIOD};
@@ -182,6 +182,13 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
 pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let before = data.find("subscription", id)?.clone();
     if before["status"] == "canceled" {
+        let noted =
+            |p: &Map<String, Value>| p.keys().all(|field| matches!(&**field, "metadata" | "cancellation_details"));
+        if p.as_object().is_some_and(noted) {
+            let subscription = fields::update(data, "subscription", id, p, &["cancellation_details"])?;
+            events.push(("customer.subscription.updated", subscription.clone()));
+            return Ok(subscription);
+        }
         return Err(Problem::bad("A canceled subscription can only update its cancellation_details and metadata."));
     }
     if p["items"].is_object() {

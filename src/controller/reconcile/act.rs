@@ -136,7 +136,7 @@ async fn perform(
             // Deleted since it was decided; the next decision sees that.
             None => Outcome::Done.into(),
         },
-        Effect::WaiveRefund => billing::waive_refund(stripe, observed).await?.into(),
+        Effect::WaiveRefund => billing::waive_refund(stripe, tenant, observed).await?.into(),
         Effect::Refund => billing::refund(stripe, tenant, observed).await?.into(),
         Effect::PauseCollection => billing::pause(stripe, observed).await?.into(),
         Effect::ResumeCollection => billing::resume(stripe, observed).await?.into(),

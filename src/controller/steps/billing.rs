@@ -151,10 +151,13 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
 }
 
-/// Notes at Stripe that a person settles the refund.
-pub async fn waive_refund(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+/// Notes at Stripe that a person settles the refund of what was paid before the tenant failed. A restored status may be
+/// that of a tenant that was paid for anew since.
+pub async fn waive_refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Result<Outcome, ProviderError> {
+    let transitions = tenant.status.as_ref().map_or(&[][..], |status| &status.transitions);
+    let failed = transitions.iter().rfind(|t| t.to_state == Phase::Failed).map(|t| t.timestamp);
     if let Some(subscription) = subscription(observed) {
-        stripe.waive_refund(subscription).await?;
+        stripe.waive_refund(subscription, failed.unwrap_or_else(Timestamp::now)).await?;
     }
     Ok(Outcome::Done)
 }

@@ -50,14 +50,14 @@ pub async fn lines(
     }
     let feed = shared.feed()?;
     // Before the lines are read: what they lack is later than this.
-    let fed = feed.fed.read();
+    let before = feed.fed.read();
     let read = async {
         let lines = feed.events.lines(&feed.id, &tenant, Span { from, to }, Page { after, most }).await?;
         // After them: another replica may have emptied the store, and what this one knows of it is over.
         Ok::<_, EventsError>((lines, feed.events.position(&feed.id).await?.generation))
     };
     let (lines, generation) = tokio::time::timeout(READ, read).await.map_err(|_| EventsError::Late(READ))??;
-    let complete_until = fed.complete_until.filter(|_| fed.generation == Some(generation));
+    let complete_until = before.complete_until.filter(|_| before.generation == Some(generation));
     let line = |StoredLine { seq, operation, period_start, at, hour, kind, amounts, .. }| TenantLine {
         seq,
         operation,

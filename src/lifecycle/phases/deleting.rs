@@ -188,6 +188,10 @@ fn renewed_meanwhile(input: &Input) -> Option<Decision> {
 /// can pay.
 fn take_back(input: &Input) -> Decision {
     let tenant = input.tenant;
+    // The next start reads at Stripe whether to charge.
+    if failed::waived(input) {
+        return failed::refund(input).unwrap_or(Decision::Wait(Some(input.backoff())));
+    }
     let served = tenant.status.provisioned_at.is_some();
     let suspended = tenant.spec.is_suspended();
     let mut good = !input.by_stripe();

@@ -110,19 +110,26 @@ pub fn waiver(input: &Input) -> String {
 }
 
 /// Whether a person has taken over the refund, and the status does not say so yet.
-fn waived(input: &Input) -> bool {
+pub fn waived(input: &Input) -> bool {
     is_unsettled(input) && input.tenant.refund_waived()
 }
 
-/// Whether that can be noted now.
+/// Whether that is to be noted now. A tenant that is erased has no later run, and waits for nothing more.
 pub fn waiver_due(input: &Input) -> bool {
-    waived(input) && input.observed.failure.is_none()
+    let leaves = input.tenant.deleting || erasure::is_erasing(input);
+    waived(input) && !leaves && input.observed.failure.is_none()
 }
 
 /// Notes at Stripe, then in the status, that a person settles the refund. None if that failed in this reconcile.
 fn note_waiver(input: &Input) -> Option<Decision> {
-    if input.observed.failure.is_some() {
-        return Draft::new(input).changed();
+    if let Some(failure) = &input.observed.failure {
+        let message = format!(
+            "A person settles the refund, and Stripe's record does not say so yet: {}. Retrying; a new start waits for it",
+            failure.message
+        );
+        let mut draft = Draft::new(input);
+        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
+        return draft.changed();
     }
     if input.observed.billing.is_none() {
         return Some(Decision::Act(vec![Effect::ReadBilling]));
@@ -175,7 +182,7 @@ fn owe_again(draft: &mut Draft, now: Timestamp) {
 /// the check. None if nothing is owed any more.
 pub fn give_back(input: &Input) -> Option<Decision> {
     if waiver_due(input) {
-        return note_waiver(input);
+        return refund(input);
     }
     if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;
@@ -193,7 +200,7 @@ pub fn give_back(input: &Input) -> Option<Decision> {
 
 /// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
 /// settled, or failed in this reconcile. One that a person settles is not made, and collection is paused all the same.
-fn refund(input: &Input) -> Option<Decision> {
+pub fn refund(input: &Input) -> Option<Decision> {
     let waived = waived(input);
     if !waived && settled(input) {
         return None;

@@ -115,6 +115,7 @@ mod tests {
             .route("/v1/invoices/{id}/lines", get(asked))
             .route("/v1/invoice_payments", list(paid))
             .route("/v1/refunds", list(json!({"amount": 4900, "status": "succeeded"})))
+            .route("/v1/subscriptions/{id}", get(async || Json(json!({"id": "sub_1", "status": "active"}))))
             .route("/v1/disputes", get(async || Json(json!({"object": "list", "data": []}))))
             .with_state(count);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

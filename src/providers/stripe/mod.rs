@@ -224,7 +224,12 @@ impl Stripe {
             Found::Customer(customer) => customer,
             // Stripe cancels the subscriptions of a customer that is deleted.
             Found::NoCustomer | Found::Deleted => return Ok(ObservedBilling::default()),
-            Found::Foreign { disowned: true, .. } if payer.leaving => return Ok(ObservedBilling::default()),
+            Found::Foreign { id, disowned: true } if payer.leaving => {
+                // The tenant's subscriptions name it for ever. One that goes on was not ended by its deletion.
+                let (subscriptions, _) = self.owned(payer, &id).await?;
+                let over = !subscriptions.is_empty() && subscriptions.iter().all(Subscription::is_over);
+                return if over { Ok(ObservedBilling::default()) } else { Err(foreign(&id)) };
+            }
             Found::Foreign { id, .. } => return Err(foreign(&id)),
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;

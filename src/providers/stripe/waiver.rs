@@ -4,19 +4,23 @@
 use std::collections::{BTreeSet, HashMap};
 
 use stripe_billing::subscription::{RetrieveSubscription, UpdateSubscription};
+use stripe_client_core::StripeRequest;
 
 use super::objects::{Identified, Subscription};
 use super::{ProviderError, Stripe, WAIVED};
+use crate::api::Timestamp;
 
 impl Stripe {
-    /// Notes that a person settles the refund of the last paid period. The note is the subscription's metadata, so it
-    /// outlives a status that is lost or restored.
-    pub async fn waive_refund(&self, subscription: &str) -> Result<(), ProviderError> {
-        let paid = self.last_period(subscription).await?;
-        let invoices: BTreeSet<_> = paid.into_iter().map(|due| due.invoice).collect();
-        if invoices.is_empty() {
+    /// Notes that a person settles the refund of the last period, as far as it was paid before a moment. The note is the
+    /// subscription's metadata, so it outlives a status that is lost or restored.
+    pub async fn waive_refund(&self, subscription: &str, before: Timestamp) -> Result<(), ProviderError> {
+        let mut paid = self.last_period(subscription).await?;
+        paid.retain(|due| !due.waived && due.created <= before.as_second());
+        if paid.is_empty() {
             return Ok(());
         }
+        let mut invoices = self.waived(subscription).await?;
+        invoices.extend(paid.into_iter().map(|due| due.invoice));
         let list = invoices.into_iter().collect::<Vec<_>>().join(",");
         let request = UpdateSubscription::new(subscription).metadata(HashMap::from([(WAIVED.to_owned(), list)]));
         // No idempotency key: the same value twice is the same.

@@ -209,6 +209,7 @@ fn calls_stripe(effect: &Effect) -> bool {
             | Effect::OpenCheckout { .. }
             | Effect::SwitchPrice { .. }
             | Effect::Refund
+            | Effect::WaiveRefund
             | Effect::PauseCollection
             | Effect::ResumeCollection
             | Effect::CollectAnew

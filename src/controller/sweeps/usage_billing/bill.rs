@@ -3,7 +3,7 @@
 use super::decide::{self, Dates, Ours, changes, hour_of, may_replace, replace_at, unsent, usage_of};
 use super::look::{Billed, Look};
 use super::send::{Of, compare, send};
-use super::settle::Settling;
+use super::settle::{Carry, Settling};
 use super::trouble::Trouble;
 use super::waiting::{self, Begun};
 use crate::api::usage_prices::WaitingUsage;
@@ -153,7 +153,7 @@ impl Look<'_> {
         let until = self.until(there, one.item, closed_until);
         let compared = compare(stripe, of, &one.usage, (&rows, until)).await;
         if let Err(Trouble::Differs { theirs, .. }) = compared
-            && self.settle(there, one, (&rows, theirs), settling).await?
+            && self.settle(there, one, (&rows, theirs), Carry::Send, settling).await?
         {
             return Err(Trouble::Settling);
         }

@@ -4,7 +4,7 @@
 use super::decide::{self, Row, hour_of, record, taking_over, unsent};
 use super::look::{Billed, Look};
 use super::send::{Of, compare, differs};
-use super::settle::Settling;
+use super::settle::{Carry, Settling};
 use super::trouble::Trouble;
 use crate::api::usage_prices::{KeptUsage, MeteredUsage, Unpriced, WaitingUsage};
 use crate::api::{Timestamp, Unit, UsageBilling};
@@ -124,7 +124,8 @@ impl Look<'_> {
                 self.begin_on_another_meter(there, waiting, (one, theirs, closed_until), &hours, settling).await
             }
             Err(differs @ Trouble::Differs { .. }) => {
-                self.begin_as_decided(there, waiting, (one, theirs, closed_until), (differs, &rows), settling).await
+                let differs = (differs, &*rows, &*hours);
+                self.begin_as_decided(there, waiting, (one, theirs, closed_until), differs, settling).await
             }
             Err(error) => Err(error),
         }
@@ -147,11 +148,10 @@ impl Look<'_> {
             return Ok(Begun::Item(one));
         }
         let differs = differs(&one.usage, &rows, theirs);
-        if self.settle(there, &mut one, (&rows, theirs), settling).await? {
+        if self.settle(there, &mut one, (&rows, theirs), Carry::Send, settling).await? {
             return Ok(Begun::Item(one));
         }
-        let unsent = rows.iter().map(|row| row.amount).sum();
-        Ok(Begun::Held(held(waiting, unsent, hour_of(one.item.created), closed_until), differs))
+        Ok(self.drop_or_hold(waiting, (one, theirs, closed_until), (differs, &rows), settling))
     }
 
     /// Begins an item although the numbers before it differ, if a person has decided what the customer pays. A
@@ -162,29 +162,58 @@ impl Look<'_> {
         there: &UsageSubscription,
         mut waiting: WaitingUsage,
         (mut one, theirs, closed_until): (Billed<'a>, i64, Timestamp),
-        (differs, rows): (Trouble, &[Row]),
+        (differs, rows, hours): (Trouble, &[Row], &[HourUsage]),
         settling: &mut Settling<'_>,
     ) -> Result<Begun<'a>, Trouble> {
-        let Trouble::Differs { unit, unsent, theirs: before, .. } = differs else { return Err(differs) };
+        let Trouble::Differs { unit, theirs: before, .. } = differs else { return Err(differs) };
+        let (difference, same_meter) = (waiting.usage.sent - before, one.meter.id == *waiting.usage.meter);
+        let ledgers = taking_over_what_waited(&waiting, unit, one.item, difference);
+        let sent = decide::delivered(difference, theirs, &unsent(hours, &ledgers)).filter(|_| difference != 0);
+        let carry = match sent {
+            _ if same_meter => Carry::Send,
+            // A look whose status was lost has carried it out, and has sent so many rows after it.
+            Some(_) => Carry::Sent,
+            None if theirs == 0 => Carry::Send,
+            None => Carry::Not,
+        };
         one.usage = waiting.usage.clone();
-        let difference = waiting.usage.sent - before;
-        let same_meter = one.meter.id == *waiting.usage.meter;
-        // Another meter has nothing yet, or the difference already, from a look whose status was lost.
-        let clear = same_meter || theirs == 0 || theirs == difference;
-        if clear && self.settle(there, &mut one, (rows, before), settling).await? {
-            // Rows that Stripe's number covers are not sent again. The rest of it is in no row: it is `more`, or none.
-            waiting.usage.through = one.usage.through;
-            let more = if one.sent { difference } else { 0 };
-            let sent = if one.sent && !same_meter { more } else { theirs + more };
-            one.usage = taking_over_what_waited(&waiting, unit, one.item, sent);
+        if !self.settle(there, &mut one, (rows, before), carry, settling).await? {
+            return Ok(self.drop_or_hold(waiting, (one, theirs, closed_until), (differs, rows), settling));
+        }
+        let by_ledger = settling.decision.as_ref().is_some_and(|decision| decision.keep == KeptUsage::Ledger);
+        // Rows that Stripe's number covers are not sent again. The rest of it is in no row: it is the difference, or none.
+        waiting.usage = one.usage.clone();
+        if same_meter {
+            let more = if by_ledger { difference } else { 0 };
+            one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs + more);
             return Ok(Begun::Item(one));
         }
+        if by_ledger {
+            one.usage = ledgers;
+            let rows = unsent(hours, &one.usage);
+            record(&mut one.usage, &rows, sent.unwrap_or(0));
+            return Ok(Begun::Item(one));
+        }
+        one.usage = taking_over_what_waited(&waiting, unit, one.item, 0);
+        self.begin_on_another_meter(there, waiting, (one, theirs, closed_until), hours, settling).await
+    }
+
+    /// What becomes of an item whose numbers differ: a person drops what is left of its unit, or it waits until a person
+    /// has decided.
+    fn drop_or_hold<'a>(
+        &self,
+        waiting: WaitingUsage,
+        (mut one, theirs, closed_until): (Billed<'a>, i64, Timestamp),
+        (differs, rows): (Trouble, &[Row]),
+        settling: &mut Settling<'_>,
+    ) -> Begun<'a> {
+        let (unit, unsent) = (waiting.usage.unit, rows.iter().map(|row| row.amount).sum());
         if self.drops(settling, unit, unsent) {
             settling.differences.retain(|difference| difference.unit != unit);
             one.usage = taking_over(unit, one.item, closed_until.max(waiting.usage.through), theirs);
-            return Ok(Begun::Item(one));
+            return Begun::Item(one);
         }
-        Ok(Begun::Held(held(waiting, unsent, hour_of(one.item.created), closed_until), differs))
+        Begun::Held(held(waiting, unsent, hour_of(one.item.created), closed_until), differs)
     }
 
     /// Whether a person drops what waits. Says so.
