@@ -137,6 +137,16 @@ async fn kept_alike(world: &World, customers: &[Arc<Customer>]) {
     }
 }
 
+/// The events store is there again, and gets every line that it missed.
+async fn fed(world: &mut World) {
+    tokio::task::block_in_place(|| world.bring_events_store_back());
+    let complete = async || world.ledger().events_store().await.is_ok_and(|store| store.complete && store.seq > 0);
+    world.until("the events store has everything", complete).await;
+    for unit in [Unit::Queries, Unit::EmbeddedBytes, Unit::PromptTokens, Unit::CompletionTokens] {
+        assert_eq!(world.sums_of_events(unit), world.sums(unit).lines, "{unit}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both_sides() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
@@ -156,6 +166,7 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     replicas.all_ready(&world).await;
     let load = Arc::new(Load::new(replicas.ready(), customers.clone()));
     known(&world, &load).await;
+    tokio::task::block_in_place(|| world.take_events_store_away());
 
     let mut callers = tokio::task::JoinSet::new();
     for customer in &customers {
@@ -172,6 +183,8 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     }
     println!("{:?}: {:#?}", begun.elapsed(), load.tally.lock().expect("not poisoned"));
     assert!((1..KILLS).contains(&ledger), "the seed kills one kind only");
+    let away = world.ledger().events_store().await.expect("the ledger answers");
+    assert!(away.failing.is_some() && !away.complete, "the events store was away all the time: {away:?}");
 
     // What replicas could not tell the ledger, they tell it now.
     let empty = async || replicas.metric(&world, "ledger_journal_entries").await == 0;
@@ -183,7 +196,9 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     }
     println!("{:?}: judged", begun.elapsed());
 
-    // Everything once more: it counts no more.
+    // Everything once more, two days later: it counts no more. What counted nothing is forgotten by then.
+    world.age_operations(2);
+    world.until("what counted nothing is forgotten", async || world.operations_older_than(94) == 0).await;
     for customer in &customers {
         load.repeat(customer, REPEATED).await;
     }
@@ -202,5 +217,6 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
         assert_eq!(settled(&world, customer, Unit::Queries).await, (*counted).max(customer.limit));
     }
     kept_alike(&world, &customers).await;
+    fed(&mut world).await;
     println!("{:?}: over", begun.elapsed());
 }

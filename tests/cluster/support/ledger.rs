@@ -137,6 +137,50 @@ impl World {
         }
     }
 
+    /// The events store is away from now on: a folder is in the place of its file. The ledger is killed and starts again.
+    pub fn take_events_store_away(&mut self) {
+        self.kill_ledger();
+        let file = self.ledger.folder.join("data/events.db");
+        for end in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(format!("{}{end}", file.display()));
+        }
+        std::fs::create_dir(file).expect("a folder");
+        self.start_ledger();
+    }
+
+    /// The events store is there again, and empty.
+    pub fn bring_events_store_back(&mut self) {
+        self.kill_ledger();
+        std::fs::remove_dir(self.ledger.folder.join("data/events.db")).expect("the folder is empty");
+        self.start_ledger();
+    }
+
+    /// The sums of a unit over the lines in the events store, by the tenants' ids.
+    pub fn sums_of_events(&self, unit: Unit) -> BTreeMap<String, i64> {
+        let connection = rusqlite::Connection::open(self.ledger.folder.join("data/events.db")).expect("a file");
+        let mut statement =
+            connection.prepare(&format!("SELECT tenant, sum({unit}) FROM line GROUP BY tenant")).expect("SQL");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
+        rows.collect::<Result<_, _>>().expect("sums")
+    }
+
+    /// All operations ended so many days earlier. The ledger forgets what is over for long enough within a minute.
+    pub fn age_operations(&self, days: i64) {
+        let path = self.ledger.folder.join("data/ledger.db");
+        let connection = rusqlite::Connection::open(path).expect("the ledger's file");
+        connection.busy_timeout(Duration::from_secs(10)).expect("set");
+        connection.execute("UPDATE operation SET ended_at = ended_at - ?1 * 86400", [days]).expect("written");
+    }
+
+    /// Operations that are known, although they ended more than so many days ago.
+    pub fn operations_older_than(&self, days: i64) -> i64 {
+        let path = self.ledger.folder.join("data/ledger.db");
+        let connection = rusqlite::Connection::open(path).expect("the ledger's file");
+        let before = Timestamp::now().as_second() - days * 86400;
+        let sql = "SELECT count(*) FROM operation WHERE ended_at < ?1";
+        connection.query_row(sql, [before], |row| row.get(0)).expect("a number")
+    }
+
     /// A client of the ledger.
     pub fn ledger(&self) -> LedgerClient {
         let url = self.ledger.url().parse().expect("a URL");
