@@ -4,9 +4,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use serde_json::json;
 use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator_dev::SelfSigned;
 
+use crate::admin::{Door, TOKEN};
 use crate::dev::Dev;
 use crate::support::{PASSWORD, ROOT, Visitor, World, folder, free_port, said, target};
 
@@ -44,9 +47,16 @@ fn screenshots() -> PathBuf {
 fn install() -> PathBuf {
     let folder = target().join("browser");
     std::fs::create_dir_all(&folder).expect("a folder");
-    for file in
-        ["package.json", "package-lock.json", "judge.mjs", "walk.mjs", "history.mjs", "headers.mjs", "reference.mjs"]
-    {
+    for file in [
+        "package.json",
+        "package-lock.json",
+        "judge.mjs",
+        "walk.mjs",
+        "history.mjs",
+        "headers.mjs",
+        "reference.mjs",
+        "admin.mjs",
+    ] {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
     }
     let (wanted, done) = (std::fs::read(folder.join("package-lock.json")).expect("the list"), folder.join("installed"));
@@ -125,6 +135,44 @@ async fn the_plots_of_a_usage_history_can_be_read_on_every_screen() {
             .env("CHROMIUM", chromium),
     );
     assert!(judged.contains("the plots are judged"), "{judged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owners_pages_can_be_read_by_everyone_and_have_the_numbers_of_the_endpoints() {
+    let Some(chromium) = chromium().filter(|_| has("python3") && has("node") && has("npm")) else {
+        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
+        eprintln!(
+            "The owners' pages not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
+        );
+        return;
+    };
+    let mut world = World::start("owners").await;
+    world.start_web(&[]);
+    for (email, company) in [("ada@example.com", "Ada Ltd"), ("eve@example.com", "=cmd|'/C calc'!A0 <script>alert(1)")] {
+        let name = Visitor::new(&world).sign_up(email, company).await;
+        world.pay(&name).await;
+        world.wait_phase(&name, Phase::Active).await;
+    }
+    world.create("by-manifest", "enterprise", BillingMode::Manual).await;
+    world.wait_phase("by-manifest", Phase::Active).await;
+    world
+        .fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 100_000}))
+        .await;
+    let failed = Visitor::new(&world).sign_up("bob@example.com", "Bob & Sons").await;
+    world.pay(&failed).await;
+    world.wait_phase(&failed, Phase::Failed).await;
+    let door = Door::open(&world, &[]).filled(&world).await;
+    let judged = must(
+        Command::new(node())
+            .arg("admin.mjs")
+            .current_dir(scripts())
+            .env("WEB_URL", &door.url)
+            .env("TOKEN", TOKEN)
+            .env("FAILED", "Bob & Sons")
+            .env("OUT", screenshots())
+            .env("CHROMIUM", chromium),
+    );
+    assert!(judged.contains("7 pages judged"), "{judged}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

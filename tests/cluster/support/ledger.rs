@@ -172,13 +172,12 @@ impl World {
         connection.execute("UPDATE operation SET ended_at = ended_at - ?1 * 86400", [days]).expect("written");
     }
 
-    /// Operations that are known, although they ended more than so many days ago.
-    pub fn operations_older_than(&self, days: i64) -> i64 {
+    /// Operations that are known and were voided.
+    pub fn voided_operations(&self) -> i64 {
         let path = self.ledger.folder.join("data/ledger.db");
         let connection = rusqlite::Connection::open(path).expect("the ledger's file");
-        let before = Timestamp::now().as_second() - days * 86400;
-        let sql = "SELECT count(*) FROM operation WHERE ended_at < ?1";
-        connection.query_row(sql, [before], |row| row.get(0)).expect("a number")
+        let sql = "SELECT count(*) FROM operation WHERE state = 'voided'";
+        connection.query_row(sql, [], |row| row.get(0)).expect("a number")
     }
 
     /// A client of the ledger.
