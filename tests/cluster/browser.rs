@@ -148,16 +148,15 @@ async fn the_owners_pages_can_be_read_by_everyone_and_have_the_numbers_of_the_en
     };
     let mut world = World::start("owners").await;
     world.start_web(&[]);
-    for (email, company) in [("ada@example.com", "Ada Ltd"), ("eve@example.com", "=cmd|'/C calc'!A0 <script>alert(1)")] {
+    for (email, company) in [("ada@example.com", "Ada Ltd"), ("eve@example.com", "=cmd|'/C calc'!A0 <script>alert(1)")]
+    {
         let name = Visitor::new(&world).sign_up(email, company).await;
         world.pay(&name).await;
         world.wait_phase(&name, Phase::Active).await;
     }
     world.create("by-manifest", "enterprise", BillingMode::Manual).await;
     world.wait_phase("by-manifest", Phase::Active).await;
-    world
-        .fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 100_000}))
-        .await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 100_000})).await;
     let failed = Visitor::new(&world).sign_up("bob@example.com", "Bob & Sons").await;
     world.pay(&failed).await;
     world.wait_phase(&failed, Phase::Failed).await;
