@@ -1,6 +1,7 @@
 //! A Kubernetes operator that manages the customers of a multi-tenant RAG service. `docs/architecture.md` tells how
 //! the parts fit together.
 
+pub mod access_tokens;
 pub mod analytics;
 pub mod api;
 pub mod cli;
@@ -15,6 +16,7 @@ pub mod lifecycle;
 mod links;
 pub mod operator_keys;
 pub mod pins;
+mod plain;
 pub mod preflight;
 pub mod providers;
 pub mod rag;

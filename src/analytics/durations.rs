@@ -44,6 +44,14 @@ impl Durations {
     }
 }
 
+/// The mean of seconds, in minutes. None of none.
+#[allow(clippy::cast_precision_loss)]
+pub fn mean_minutes(seconds: Vec<i64>) -> Option<f64> {
+    let count = seconds.len();
+    let sum: i64 = seconds.into_iter().map(|seconds| seconds.max(0)).sum();
+    (count > 0).then(|| float(sum) / MINUTE / count as f64)
+}
+
 /// Counts and seconds of customers are far below 2^52, so nothing is lost.
 #[allow(clippy::cast_precision_loss)]
 const fn float(number: i64) -> f64 {

@@ -32,6 +32,11 @@ impl Span {
     fn contains(&self, journey: &Journey) -> bool {
         (self.from..self.until).contains(&journey.signed_up)
     }
+
+    /// Those of the customers who signed up in it and came by the pages.
+    pub fn cohort<'a>(&self, all: &'a [Journey]) -> Vec<&'a Journey> {
+        all.iter().filter(|journey| self.contains(journey) && journey.by_the_pages()).collect()
+    }
 }
 
 /// The funnel. Customers who came by manifest may never use the pages, so they are only counted.
@@ -119,8 +124,8 @@ pub struct Group {
 impl Funnel {
     /// Of all customers that are known.
     pub fn of(all: &[Journey], span: Span) -> Self {
-        let (cohort, manifests): (Vec<_>, Vec<_>) =
-            all.iter().filter(|journey| span.contains(journey)).partition(|journey| journey.by_the_pages());
+        let cohort = span.cohort(all);
+        let by_manifest = all.iter().filter(|journey| span.contains(journey) && !journey.by_the_pages()).count();
         let took = |to: &dyn Fn(&Journey) -> Option<Timestamp>| {
             Durations::of(cohort.iter().filter_map(|journey| Some(to(journey)?.since(journey.signed_up))))
         };
@@ -128,7 +133,7 @@ impl Funnel {
         Self {
             span,
             total_signups: cohort.len(),
-            by_manifest: manifests.len(),
+            by_manifest,
             steps: steps(&cohort),
             conversion_rates: ConversionRates::of(&cohort),
             time_to_first_query: took(&Journey::first_query),
@@ -191,7 +196,8 @@ impl ConversionRates {
     }
 }
 
-fn reached(cohort: &[&Journey], milestone: Milestone) -> usize {
+/// How many of them reached it.
+pub fn reached(cohort: &[&Journey], milestone: Milestone) -> usize {
     cohort.iter().filter(|journey| journey.reached(milestone).is_some()).count()
 }
 

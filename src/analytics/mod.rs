@@ -1,13 +1,16 @@
 //! Figures of how customers come to their first useful answer: how many reach each milestone, how long it takes, and
 //! who is stuck. Pure: what is known of each customer goes in, numbers come out. `docs/funnel.md` defines each figure.
 
+mod activation;
 mod durations;
 mod funnel;
 mod journey;
 mod milestone;
 mod rates;
 mod stuck;
+mod tables;
 
+pub use activation::{ActivationMetrics, Target, Targets};
 pub use durations::Durations;
 pub use funnel::{ConversionRates, Funnel, FunnelStep, Group, Span};
 pub use journey::{Customer, Journey};

@@ -22,6 +22,17 @@ pub struct Stuck {
     pub stuck_after_query: Vec<StuckCustomer>,
 }
 
+impl Stuck {
+    /// The lists, each with its name.
+    pub fn lists(&self) -> [(&'static str, &[StuckCustomer]); 3] {
+        [
+            ("stuck_after_payment", &self.stuck_after_payment),
+            ("stuck_after_login", &self.stuck_after_login),
+            ("stuck_after_query", &self.stuck_after_query),
+        ]
+    }
+}
+
 /// A customer who does not go on.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StuckCustomer {

@@ -6,12 +6,12 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use strum::IntoEnumIterator;
 
-use super::plain::plain;
 use super::{KubeArgs, TenantArgs};
 use crate::api::status::PlanConfig;
 use crate::api::tenant::BillingMode;
 use crate::api::usage::Quota;
 use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
+use crate::plain::plain;
 
 /// Transitions shown; the status keeps more.
 const SHOWN: usize = 10;
@@ -176,7 +176,7 @@ fn section<const N: usize>(title: &str, header: &[&str; N], rows: &[[String; N]]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::plain::hostile;
+    use crate::cli::hostile;
 
     #[test]
     fn a_name_of_a_manifest_controls_no_terminal() {

@@ -5,10 +5,10 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::plain::plain;
 use super::{KubeArgs, TenantArgs};
 use crate::api::{ERASE_ANNOTATION, Tenant};
 use crate::lifecycle::Provider;
+use crate::plain::plain;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -57,7 +57,7 @@ fn what(tenant: &Tenant) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::plain::hostile;
+    use crate::cli::hostile;
 
     #[test]
     fn a_name_of_a_manifest_controls_no_terminal() {

@@ -2,7 +2,6 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::csv_lines::CsvLines;
 use super::{KubeArgs, ScopeArgs};
 use crate::analytics::{Durations, Funnel, FunnelStep, Group, Journey, Span, Verdict};
 use crate::api::{Tenant, Timestamp};
@@ -32,41 +31,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let funnel = Funnel::of(&journeys, Span::days_before(Timestamp::now(), args.days));
     match args.output.as_str() {
         "json" => println!("{}", serde_json::to_string_pretty(&funnel)?),
-        "csv" => print!("{}", csv(&funnel)?),
+        "csv" => print!("{}", funnel.csv()?),
         _ => println!("{}", text(&funnel, args.days)),
     }
     Ok(())
-}
-
-fn csv(funnel: &Funnel) -> anyhow::Result<String> {
-    let mut lines = CsvLines::new(&[
-        "milestone",
-        "customers",
-        "previous",
-        "conversion_percentage",
-        "drop_off_percentage",
-        "median_minutes",
-        "p75_minutes",
-        "p90_minutes",
-    ])?;
-    for step in &funnel.steps {
-        let time = |of: fn(&Durations) -> f64| decimal(step.time_from_previous.as_ref().map(of));
-        lines.push([
-            step.milestone.name().to_owned(),
-            step.customers.to_string(),
-            step.previous.map_or_else(String::new, |previous| previous.name().to_owned()),
-            decimal(step.conversion),
-            decimal(step.drop_off),
-            time(|t| t.median_minutes),
-            time(|t| t.p75_minutes),
-            time(|t| t.p90_minutes),
-        ])?;
-    }
-    lines.text()
-}
-
-fn decimal(number: Option<f64>) -> String {
-    number.map_or_else(String::new, |number| format!("{number:.1}"))
 }
 
 fn text(funnel: &Funnel, days: i64) -> String {
@@ -182,14 +150,11 @@ mod tests {
     }
 
     #[test]
-    fn a_site_without_customers_gets_a_sentence_and_a_csv_with_every_milestone() {
+    fn a_site_without_customers_gets_a_sentence() {
         let funnel = Funnel::of(&[], Span::days_before(Timestamp::from_second(0), 30));
         assert_eq!(
             text(&funnel, 30),
             "0 customers signed up or were invited in the last 30 days; 0 tenants came by manifest."
         );
-        let csv = csv(&funnel).expect("a CSV");
-        assert_eq!(csv.lines().count(), 11);
-        assert_eq!(csv.lines().nth(3), Some("payment,0,,,,,,"));
     }
 }

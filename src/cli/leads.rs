@@ -7,11 +7,11 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::plain::plain;
 use super::{KubeArgs, fitted_table, in_namespace};
 use crate::api::{
     ADMISSION_MAIL_ANNOTATION, ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp,
 };
+use crate::plain::plain;
 
 #[derive(clap::Args)]
 pub struct Args {

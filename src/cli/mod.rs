@@ -6,7 +6,6 @@ mod audit;
 mod confirm;
 mod controller;
 mod crds;
-mod csv_lines;
 mod data;
 mod describe;
 mod desired;
@@ -30,7 +29,6 @@ mod manual;
 mod open;
 mod past_usage;
 mod pin;
-mod plain;
 mod preflight;
 mod provider_args;
 mod recover;
@@ -380,6 +378,19 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
     };
     done.map(|()| ExitCode::SUCCESS)
+}
+
+/// A Tenant whose names would move the cursor.
+#[cfg(test)]
+pub(crate) fn hostile() -> Tenant {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "acme"},
+        "spec": {
+            "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
+            "billing": {"mode": "Manual"},
+        },
+    }))
+    .expect("a Tenant")
 }
 
 #[cfg(test)]

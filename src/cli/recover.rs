@@ -9,7 +9,6 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::plain::plain;
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
 use crate::api::tenant::{Desired, Wish};
@@ -21,6 +20,7 @@ use crate::controller::Providers;
 use crate::lifecycle::{ObservedSubscription, Provider};
 use crate::operator_keys::IdentityKey;
 use crate::pins::{Finding, Pins};
+use crate::plain::plain;
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::stripe::Known;

@@ -2,11 +2,10 @@
 
 use comfy_table::{Table, presets};
 
-use super::csv_lines::CsvLines;
-use super::plain::plain;
 use super::{KubeArgs, ScopeArgs};
 use crate::analytics::{Customer, Journey, Stuck, StuckCustomer, stuck};
 use crate::api::{Tenant, Timestamp};
+use crate::plain::plain;
 
 /// List customers who began and do not go on, with what may help.
 ///
@@ -29,28 +28,26 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<bool> {
     let mut journeys = Vec::new();
     args.scope.each(kube.client().await?, |tenant: &Tenant| journeys.extend(Journey::of(tenant))).await?;
     let found = stuck(&journeys, Timestamp::now());
-    let any = lists(&found).into_iter().any(|(_, _, list)| !list.is_empty());
+    let any = found.lists().into_iter().any(|(_, list)| !list.is_empty());
     match args.output.as_str() {
         "json" => println!("{}", serde_json::to_string_pretty(&found)?),
-        "csv" => print!("{}", csv(&found)?),
+        "csv" => print!("{}", found.csv()?),
         _ if any => println!("{}", text(&found)),
         _ => println!("No customer is stuck."),
     }
     Ok(any)
 }
 
-/// The lists, each with its name and its sentence.
-fn lists(found: &Stuck) -> [(&'static str, &'static str, &[StuckCustomer]); 3] {
-    [
-        ("stuck_after_payment", "In service for 48 hours, and never logged in", &found.stuck_after_payment),
-        ("stuck_after_login", "Logged in 24 hours ago, and no question was answered", &found.stuck_after_login),
-        ("stuck_after_query", "First answer 24 hours ago, and no document of their own", &found.stuck_after_query),
-    ]
-}
+/// What the customers of each list have in common, in the order of the lists.
+const SENTENCES: [&str; 3] = [
+    "In service for 48 hours, and never logged in",
+    "Logged in 24 hours ago, and no question was answered",
+    "First answer 24 hours ago, and no document of their own",
+];
 
 fn text(found: &Stuck) -> String {
     let mut parts = Vec::new();
-    for (_, sentence, customers) in lists(found) {
+    for ((_, customers), sentence) in found.lists().into_iter().zip(SENTENCES) {
         let Some(first) = customers.first() else { continue };
         let mut table = Table::new();
         table.load_preset(presets::NOTHING);
@@ -65,39 +62,4 @@ fn row(stuck: &StuckCustomer) -> [String; 7] {
     let Customer { namespace, name, company, email, plan, .. } = stuck.customer.clone();
     let (signed_up, waits) = (format!("{} h ago", stuck.hours_since_signup), format!("{} h", stuck.hours_waiting));
     [namespace, name, plain(&company), plain(&email), plan, signed_up, waits]
-}
-
-fn csv(found: &Stuck) -> anyhow::Result<String> {
-    let mut lines = CsvLines::new(&[
-        "list",
-        "namespace",
-        "name",
-        "tenant_id",
-        "company",
-        "email",
-        "plan",
-        "hours_since_signup",
-        "hours_waiting",
-        "last_query",
-        "recommended_action",
-    ])?;
-    for (list, _, customers) in lists(found) {
-        for stuck in customers {
-            let Customer { namespace, name, tenant_id, company, email, plan } = stuck.customer.clone();
-            lines.push([
-                list.to_owned(),
-                namespace,
-                name,
-                tenant_id,
-                company,
-                email,
-                plan,
-                stuck.hours_since_signup.to_string(),
-                stuck.hours_waiting.to_string(),
-                stuck.last_query.map_or_else(String::new, |at| at.to_string()),
-                stuck.recommended_action.to_owned(),
-            ])?;
-        }
-    }
-    lines.text()
 }

@@ -11,9 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, span, stop_signal};
+use crate::access_tokens::AccessTokens;
 use crate::providers::alerts::Alerts;
 use crate::serve::ConnectionLimits;
-use crate::web::{Brand, MeteringConfig, UsageEventTokens, Web, WebConfig, WebProviders, parse_source};
+use crate::web::{Brand, MeteringConfig, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -186,7 +187,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
         requests_per_second: args.requests_per_second,
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
-        usage_events_tokens: UsageEventTokens::new(args.usage_events_token)?,
+        usage_events_tokens: AccessTokens::new("USAGE_EVENTS_TOKEN", args.usage_events_token)?,
         upload_limit: Duration::from_secs(args.upload_limit.unsigned_abs()),
         checkout_wait: args.checkout_wait_ms,
         terms_version: args.terms_version,

@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum_client_ip::ClientIpSource;
 use secrecy::SecretString;
 
-use super::{Admission, Brand, MeteringConfig, UsageEventTokens};
+use super::{Admission, Brand, MeteringConfig};
+use crate::access_tokens::AccessTokens;
 use crate::export::Stores;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
@@ -35,7 +36,7 @@ pub struct WebConfig {
     /// Stripe's webhook secrets; several while one rotates.
     pub webhook_secrets: Vec<SecretString>,
     /// What services show that report usage. None: none is taken.
-    pub usage_events_tokens: UsageEventTokens,
+    pub usage_events_tokens: AccessTokens,
     /// How long an upload may take. Not longer than the controller's setting of the same name.
     pub upload_limit: Duration,
     /// How long a signup waits for the controller's payment link.

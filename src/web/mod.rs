@@ -8,7 +8,7 @@ pub mod metering;
 mod pages;
 mod public;
 mod routes;
-mod serving;
+pub(crate) mod serving;
 mod usage_events;
 mod webhooks;
 
@@ -54,8 +54,6 @@ pub use public::accounts;
 pub use public::admission::{Admission, Domains};
 pub use serving::guards::table as guard_table;
 pub use serving::limits::parse_source;
-pub use serving::names::is_hidden;
-pub use usage_events::{TokenError, UsageEventTokens};
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {

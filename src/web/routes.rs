@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{any, get, post};
@@ -14,7 +14,6 @@ use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
-use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 use utoipa::OpenApi;
@@ -26,6 +25,7 @@ use super::customer::{export, leaving, payment_link, plan, setup, tenant, track}
 use super::pages::{PageError, Sorry, show_sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
+use super::serving::request_ids::{self, REQUEST_ID};
 use super::serving::{guards, headers, linger, problem, standing, tokens};
 use super::{App, gateway, pages, usage_events, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
@@ -38,7 +38,6 @@ pub const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 const READY_FOR: Duration = Duration::from_secs(1);
 /// Changes of accounts that are finished where their clients hang up, at the same time.
 pub const FINISHING: u32 = 256;
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The API, and what it says of itself.
 fn documented() -> OpenApiRouter<Arc<App>> {
@@ -169,14 +168,11 @@ pub fn public(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url));
-    gateways(&app)
+    let all = gateways(&app)
         .merge(others)
         .layer(middleware::map_response_with_state(app.clone(), headers::secure))
-        .layer(from.into_extension())
-        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
-        .layer(middleware::from_fn(forget_request_id))
-        .with_state(app)
+        .layer(from.into_extension());
+    request_ids::numbered(all).with_state(app)
 }
 
 /// Reads a whole body before its handler runs, within a short time and so many of a sender at once: most handlers read
@@ -286,27 +282,6 @@ fn cors(frontend_url: &str) -> CorsLayer {
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, idempotency::KEY])
         .expose_headers(exposed.into_iter().chain(standing::EXPOSED).collect::<Vec<_>>())
         .max_age(Duration::from_hours(1))
-}
-
-#[derive(Clone, Copy)]
-struct RandomId;
-
-impl MakeRequestId for RandomId {
-    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
-        HeaderValue::from_str(&hex::encode(rand::random::<[u8; 12]>())).ok().map(RequestId::new)
-    }
-}
-
-/// The request id that came with a request.
-#[derive(Clone, Debug)]
-pub struct GivenRequestId(pub HeaderValue);
-
-/// A client does not choose what the audit log says. For a gateway, the id that it chose stays beside the request.
-async fn forget_request_id(mut request: Request, next: Next) -> Response {
-    if let Some(given) = request.headers_mut().remove(REQUEST_ID) {
-        request.extensions_mut().insert(GivenRequestId(given));
-    }
-    next.run(request).await
 }
 
 async fn health() -> Json<serde_json::Value> {

@@ -5,8 +5,8 @@ use axum::extract::{FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use utoipa::ToSchema;
 
+use crate::plain::is_hidden;
 use crate::web::serving::bodies::{self, LARGEST_FILE, Unread};
-use crate::web::serving::names::is_hidden;
 use crate::web::serving::problem::{Code, Problem};
 
 /// The longest title, in characters.

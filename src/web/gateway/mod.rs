@@ -20,10 +20,10 @@ use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
 use crate::web::metering::Queries;
-use crate::web::routes::GivenRequestId;
 use crate::web::serving::directory::Served;
 use crate::web::serving::guards;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
+use crate::web::serving::request_ids::GivenRequestId;
 
 use settings::{Mode, Once, Settings, Statuses};
 

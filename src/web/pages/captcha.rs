@@ -6,9 +6,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use minijinja::{Value, context};
 
-use super::POLICY;
 use crate::providers::captcha::Widget;
 use crate::web::public::admission::Admission;
+use crate::web::serving::headers::POLICY;
 
 impl Admission {
     /// What a page needs to show the captcha. None if signups need none.

@@ -20,11 +20,12 @@ mod session;
 pub mod settings;
 pub mod signup;
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
+use super::serving::headers;
 use super::serving::problem::Problem;
 
 pub use error::{PageError, PageResult, Sorry, show_sorry};
@@ -97,32 +98,17 @@ fn day(time: &str) -> String {
     moment.map_or_else(|| time.to_owned(), |at| at.strftime("%-d %B %Y").to_string())
 }
 
-/// Scripts, styles and connections of our own only; no frames. Links, not forms, lead to Stripe.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
-/// What pages carry beside the headers of every answer (`web/serving/headers.rs`).
-const HEADERS: [(HeaderName, &str); 5] = [
-    (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::REFERRER_POLICY, "same-origin"),
-    (header::CACHE_CONTROL, "no-store"),
-    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), payment=()"),
-    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
-];
-
 impl App {
     /// A page. A visitor's first page sets the cookie from which the token of all their forms is made.
-    fn page(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> PageResult {
-        let visitor = self.visitor(headers);
-        let signed_in = self.session(headers).is_some();
-        let values = context! { csrf => self.csrf(headers, &visitor), signed_in, ..values };
+    fn page(&self, status: StatusCode, name: &str, request: &HeaderMap, values: Value) -> PageResult {
+        let visitor = self.visitor(request);
+        let signed_in = self.session(request).is_some();
+        let values = context! { csrf => self.csrf(request, &visitor), signed_in, ..values };
         let template = self.pages.templates.get_template(name).map_err(|e| Problem::internal(name, &e))?;
         let page = template.render(values).map_err(|e| Problem::internal(name, &e))?;
         let mut response = (status, Html(page)).into_response();
-        for (header, value) in HEADERS {
-            response.headers_mut().insert(header, HeaderValue::from_static(value));
-        }
-        self.keep_visitor(headers, &visitor, response.headers_mut());
+        headers::page(response.headers_mut());
+        self.keep_visitor(request, &visitor, response.headers_mut());
         Ok(response)
     }
 

@@ -3,15 +3,13 @@
 //! A session says which Tenant it opens and until when, sealed with the operator's identity key, so that all replicas
 //! know it. The visitor's cookie is a random number; the token in each form follows from it, and no other site knows
 //! it.
-//!
-//! No cookie jar: jars keep one cookie of a name, and another application of the domain may have set one of the same
-//! name.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
 use super::PageError;
 use crate::api::Tenant;
 use crate::web::App;
+use crate::web::serving::cookies::cookies;
 use crate::web::serving::problem::Problem;
 use crate::web::serving::tokens::{Generation, Pass};
 
@@ -20,14 +18,6 @@ const SESSION: i64 = 12 * 3600;
 /// A cookie's name without and with TLS.
 const SESSION_COOKIE: [&str; 2] = ["session", "__Host-session"];
 const VISITOR_COOKIE: [&str; 2] = ["visitor", "__Host-visitor"];
-
-/// The values of all cookies of a name. Another application of the same domain may have set one as well, and a browser
-/// may send it first: <https://www.rfc-editor.org/rfc/rfc6265#section-5.4>
-fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
-    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
-    let pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
-}
 
 fn is_visitor(value: &str) -> bool {
     value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit())
@@ -112,22 +102,5 @@ impl App {
         let own = |visitor: &str| is_visitor(visitor) && self.identity.is_sealed("form", &[visitor, &owner], token);
         let is_own = cookies(headers, self.cookie_name(VISITOR_COOKIE)).any(own);
         if is_own { Ok(()) } else { Err(PageError::Stale) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cookie_is_found_among_others() {
-        let mut headers = HeaderMap::new();
-        headers.append(header::COOKIE, HeaderValue::from_static("a=1; session=x.y; visitor=2"));
-        headers.append(header::COOKIE, HeaderValue::from_static("b=3"));
-        headers.append(header::COOKIE, HeaderValue::from_static("session=another application's"));
-        let values = |name: &str| cookies(&headers, name).map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(values("session"), ["x.y", "another application's"]);
-        assert_eq!(values("b"), ["3"]);
-        assert!(values("sess").is_empty());
     }
 }

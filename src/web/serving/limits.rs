@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash> Limit<K> {
 /// How long it takes until a tenant may do it once more: 20 times a minute.
 const EACH: Duration = Duration::from_secs(3);
 
-/// What tenants may do so often at once, and then 20 times more in a minute, by their ids. It is counted when it is
+/// What tenants may do so often at once, and then 20 times more in a minute, by their ids; and others by names of theirs. It is counted when it is
 /// done, because only then it is known what it came to. A tenant that did more at the same time waits for all of it.
 #[derive(Debug)]
 pub struct Allowance {
@@ -90,6 +90,16 @@ impl Allowance {
     /// place in the plan back.
     pub fn of_early_deletions() -> Self {
         Self::of(200)
+    }
+
+    /// Wrong admin tokens of one address.
+    pub fn of_wrong_tokens() -> Self {
+        Self::of(10)
+    }
+
+    /// Wrong admin tokens of all addresses together.
+    pub fn of_all_wrong_tokens() -> Self {
+        Self::of(100)
     }
 
     fn of(at_once: u32) -> Self {

@@ -4,6 +4,7 @@
 pub mod arrivals;
 pub mod bodies;
 pub mod changes;
+pub mod cookies;
 pub mod deadline;
 pub mod directory;
 pub mod extract;
@@ -16,6 +17,7 @@ pub mod offers;
 pub mod optimistic;
 pub mod places;
 pub mod problem;
+pub mod request_ids;
 pub mod shares;
 pub mod standing;
 pub mod tokens;

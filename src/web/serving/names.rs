@@ -1,11 +1,6 @@
 //! Names that people write: what in them cannot be seen.
 
-/// What cannot be seen in a name: control characters, and such as join, turn or hide others. Letters of every script
-/// can.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
+use crate::plain::is_hidden;
 
 /// Whether a name holds nothing hidden. The joiners U+200C and U+200D are part of the spelling after a letter of a
 /// script that is not Latin, as in Persian, Malayalam and Sinhala, and in composed pictures:

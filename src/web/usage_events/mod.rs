@@ -5,7 +5,6 @@
 mod answer;
 mod cloud_event;
 mod encoding;
-mod token;
 mod units;
 
 use std::sync::Arc;
@@ -23,6 +22,7 @@ use super::serving::bodies::{Sender, Unread};
 use super::serving::guards;
 use super::serving::problem::{Code, Problem, ProblemBody};
 use super::serving::shares::Shares;
+use crate::access_tokens;
 use crate::api::Phase;
 use crate::ledger::wire::EVENTS;
 use crate::serve::client::network;
@@ -30,8 +30,6 @@ use crate::web::serving::directory::Served;
 use answer::{CountedEvents, EventFate};
 use cloud_event::{CloudEventBody, Refused, Told};
 use encoding::Encoding;
-
-pub use token::{TokenError, UsageEventTokens};
 
 /// The longest body, which is also the longest that the ledger takes.
 const LARGEST: usize = 8 << 20;
@@ -145,7 +143,7 @@ async fn check_token(app: &App, parts: &mut Parts) -> Result<(), Problem> {
     if tokens.is_empty() {
         return Err(not_set());
     }
-    let shown = token::shown(&parts.headers);
+    let shown = access_tokens::shown(&parts.headers);
     if shown.is_some_and(|shown| tokens.knows(shown)) {
         return Ok(());
     }
@@ -153,7 +151,7 @@ async fn check_token(app: &App, parts: &mut Parts) -> Result<(), Problem> {
     if let Some(Err(wait)) = client {
         return Err(Problem::too_many(wait));
     }
-    Err(match token::shown(&parts.headers) {
+    Err(match access_tokens::shown(&parts.headers) {
         Some(key) if key.starts_with("sk_live_") => unauthorized().told(
             "This is an API key of a tenant. Usage events take the token of your own services: send one of \
              USAGE_EVENTS_TOKEN as Authorization: Bearer.",

@@ -1,6 +1,15 @@
 //! Text that a stranger wrote, such as a company's name, for an admin's terminal or spreadsheet.
 
-use crate::web::is_hidden;
+mod csv_lines;
+
+pub use csv_lines::{CsvError, CsvLines};
+
+/// What cannot be seen in a name: control characters, and such as join, turn or hide others. Letters of every script
+/// can.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
 
 /// The text without control characters, which could move the cursor, recolor the screen or pretend another line, and
 /// without those that turn the order of what follows. The joiners U+200C and U+200D stay: they are part of the spelling
@@ -8,19 +17,6 @@ use crate::web::is_hidden;
 pub fn plain(text: &str) -> String {
     let joins = |c| matches!(c, '\u{200c}' | '\u{200d}');
     text.chars().map(|c| if is_hidden(c) && !joins(c) { ' ' } else { c }).collect()
-}
-
-/// A Tenant whose names would move the cursor.
-#[cfg(test)]
-pub fn hostile() -> crate::api::Tenant {
-    serde_json::from_value(serde_json::json!({
-        "metadata": {"name": "acme"},
-        "spec": {
-            "companyName": "Acme\u{1b}[2J", "adminEmail": "ada\r@example.com", "plan": "starter",
-            "billing": {"mode": "Manual"},
-        },
-    }))
-    .expect("a Tenant")
 }
 
 #[cfg(test)]

@@ -1,26 +1,38 @@
 //! CSV (RFC 4180) for spreadsheets. A cell that a stranger wrote, such as a company's name, must not become a formula.
 
-use super::plain::plain;
+use super::plain;
+
+/// Why there are no lines. Cells are text and every line has the columns of the header, so it does not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum CsvError {
+    /// A line was not written.
+    #[error("a line of CSV was not written: {0}")]
+    Line(#[from] csv::Error),
+    /// The lines are no text.
+    #[error("the CSV is no text: {0}")]
+    Text(#[from] std::string::FromUtf8Error),
+}
 
 /// Lines of CSV.
 pub struct CsvLines(csv::Writer<Vec<u8>>);
 
 impl CsvLines {
     /// Begins with the names of the columns.
-    pub fn new(header: &[&str]) -> anyhow::Result<Self> {
+    pub fn new(header: &[&str]) -> Result<Self, CsvError> {
         let mut lines = Self(csv::Writer::from_writer(Vec::new()));
         lines.0.write_record(header)?;
         Ok(lines)
     }
 
     /// Adds a line.
-    pub fn push<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) -> anyhow::Result<()> {
+    pub fn push<const COLUMNS: usize>(&mut self, cells: [String; COLUMNS]) -> Result<(), CsvError> {
         Ok(self.0.write_record(cells.map(|cell| harmless(&cell)))?)
     }
 
     /// All lines.
-    pub fn text(self) -> anyhow::Result<String> {
-        Ok(String::from_utf8(self.0.into_inner()?)?)
+    pub fn text(self) -> Result<String, CsvError> {
+        let lines = self.0.into_inner().map_err(|error| csv::Error::from(error.into_error()))?;
+        Ok(String::from_utf8(lines)?)
     }
 }
 

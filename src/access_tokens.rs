@@ -1,4 +1,5 @@
-//! The tokens of the owner's services. There are several while one is replaced.
+//! Tokens that give access to the owner's own side: of services that report usage, and of admins. There are several while
+//! one is replaced.
 
 use axum::http::{HeaderMap, header};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,38 +9,46 @@ use subtle::{Choice, ConstantTimeEq};
 /// The shortest token, in characters.
 const SHORTEST: usize = 32;
 
-/// What services show that may report usage. None: no service may.
+/// What those show that may come in. None: no one may.
 #[derive(Clone, Debug, Default)]
-pub struct UsageEventTokens(Vec<SecretString>);
+pub struct AccessTokens(Vec<SecretString>);
 
 /// Why a token cannot be used. It is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     /// It could be guessed.
     #[error(
-        "number {0} of USAGE_EVENTS_TOKEN is shorter than {SHORTEST} characters and could be guessed: use the output of \
+        "number {number} of {setting} is shorter than {SHORTEST} characters and could be guessed: use the output of \
          `openssl rand -hex 32`, for example"
     )]
-    Short(usize),
+    Short {
+        /// Where the tokens are set.
+        setting: &'static str,
+        /// Which of them, from 1 on.
+        number: usize,
+    },
     /// No header can hold it.
-    #[error(
-        "number {0} of USAGE_EVENTS_TOKEN holds a space or a character beyond visible ASCII: no client can send it"
-    )]
-    Unsendable(usize),
+    #[error("number {number} of {setting} holds a space or a character beyond visible ASCII: no client can send it")]
+    Unsendable {
+        /// Where the tokens are set.
+        setting: &'static str,
+        /// Which of them, from 1 on.
+        number: usize,
+    },
 }
 
-impl UsageEventTokens {
-    /// Checks the tokens. An empty one is none; a Secret that was made from a file ends with a newline.
-    pub fn new(tokens: Vec<SecretString>) -> Result<Self, TokenError> {
+impl AccessTokens {
+    /// Checks the tokens of a setting, whose name errors tell. An empty one is none; a Secret that was made from a file ends with a newline.
+    pub fn new(setting: &'static str, tokens: Vec<SecretString>) -> Result<Self, TokenError> {
         let tokens = tokens.into_iter().map(|token| SecretString::from(token.expose_secret().trim()));
         let tokens: Vec<_> = tokens.filter(|token| !token.expose_secret().is_empty()).collect();
         for (i, token) in tokens.iter().enumerate() {
-            let token = token.expose_secret();
+            let (token, number) = (token.expose_secret(), i + 1);
             if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return Err(TokenError::Unsendable(i + 1));
+                return Err(TokenError::Unsendable { setting, number });
             }
             if token.len() < SHORTEST {
-                return Err(TokenError::Short(i + 1));
+                return Err(TokenError::Short { setting, number });
             }
         }
         Ok(Self(tokens))
@@ -73,8 +82,8 @@ mod tests {
 
     use super::*;
 
-    fn tokens(all: &[&str]) -> Result<UsageEventTokens, TokenError> {
-        UsageEventTokens::new(all.iter().map(|token| (*token).into()).collect())
+    fn tokens(all: &[&str]) -> Result<AccessTokens, TokenError> {
+        AccessTokens::new("TOKEN", all.iter().map(|token| (*token).into()).collect())
     }
 
     #[test]
@@ -88,9 +97,12 @@ mod tests {
         let none = tokens(&[""]).expect("none");
         assert!(none.is_empty() && !none.knows(""));
         let short = tokens(&[&good, &other[..31]]).expect_err("it is short");
-        assert_eq!(short, TokenError::Short(2));
+        assert_eq!(short, TokenError::Short { setting: "TOKEN", number: 2 });
         assert!(!short.to_string().contains("bbb"), "{short}");
-        assert_eq!(tokens(&[&format!("{good} x")]).expect_err("a space"), TokenError::Unsendable(1));
+        assert_eq!(
+            tokens(&[&format!("{good} x")]).expect_err("a space"),
+            TokenError::Unsendable { setting: "TOKEN", number: 1 }
+        );
         assert!(!format!("{both:?}").contains("aaa"));
     }
 
