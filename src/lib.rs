@@ -2,6 +2,7 @@
 //! the parts fit together.
 
 pub mod access_tokens;
+pub mod admin;
 pub mod analytics;
 pub mod api;
 pub mod cli;

@@ -1,13 +1,17 @@
 //! `tenant-operator ledger`
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt as _;
 use secrecy::{ExposeSecret, SecretString};
 
+use super::admin_args::AdminArgs;
 use super::{KubeArgs, ledger_rebuild, span, stop_signal};
+use crate::admin::AdminServer;
 use crate::ledger::snapshots::Snapshots;
 use crate::ledger::{Ledger, LedgerConfig, LedgerKey, LedgerPlace};
 
@@ -18,6 +22,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 ///
 /// With --data, one process owns the folder, and a second one refuses to start. With --url, several replicas may run.
 /// The operator's other parts reach the ledger by HTTP with its key. The time is the API server's.
+///
+/// With --admin-listen, the same process serves `/admin`: who signs up, where customers stop, and who needs help.
 ///
 /// Try it: `openssl rand -hex 32 > ledger.key`, then `tenant-operator ledger --own-clock --data ledger --key-file
 /// ledger.key`. docs/ledger.md describes the API.
@@ -62,6 +68,8 @@ pub struct Args {
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.
     #[arg(long, env = "LEDGER_OWN_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
     own_clock: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 /// What is done with a ledger that runs.
@@ -101,6 +109,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         return ledger_rebuild::run(&args).await;
     }
     crate::telemetry::init_traces("ledger")?;
+    let admin = args.admin.config(kube).await?;
     let client = if args.own_clock {
         None
     } else {
@@ -124,6 +133,18 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     };
     let ledger = Ledger::bind(config).await?;
     // In one piece: the reader of the first line may be gone afterwards.
-    println!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);
-    Ok(ledger.serve(stop_signal()).await?)
+    let mut places =
+        format!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);
+    let admin = match admin {
+        Some(config) => Some(AdminServer::bind(config).await?),
+        None => None,
+    };
+    if let Some(admin) = &admin {
+        write!(places, "\nadmin on http://{}/admin", admin.addr()?)?;
+    }
+    println!("{places}");
+    let stop = stop_signal().shared();
+    let Some(admin) = admin else { return Ok(ledger.serve(stop).await?) };
+    tokio::try_join!(ledger.serve(stop.clone()), admin.serve(stop))?;
+    Ok(())
 }

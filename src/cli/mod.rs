@@ -1,6 +1,7 @@
 //! The command line. A subcommand has a file of its own, or shares one with those that change the same thing:
 //! `desired.rs` has `suspend`, `resume`, `delete` and `reactivate`.
 
+mod admin_args;
 mod adopt;
 mod audit;
 mod confirm;

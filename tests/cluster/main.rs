@@ -2,6 +2,7 @@
 
 mod accidents;
 mod activation;
+mod admin;
 mod admission;
 mod authz;
 mod billed;

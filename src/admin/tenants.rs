@@ -1,0 +1,105 @@
+//! The Tenants and Plans of the cluster, as a watch keeps them: no page and no figure asks the API server.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{Lookup, Store, store};
+use kube::runtime::watcher::{self, Event};
+use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinSet;
+
+use crate::api::{Plan, Tenant};
+use crate::watches;
+
+/// What is known of the Tenants and Plans.
+#[derive(Clone, Debug)]
+pub struct Tenants {
+    /// One store for each namespace in scope, or one for all.
+    scopes: Vec<Store<Tenant>>,
+    plans: Store<Plan>,
+    /// Listings that are not complete yet.
+    missing: Arc<AtomicUsize>,
+}
+
+impl Tenants {
+    /// Begins to follow the Plans, and the Tenants of these namespaces or of all. What follows them runs in `tasks`, and
+    /// begins again by itself when the API server was away.
+    pub fn start(tasks: &mut JoinSet<()>, client: &Client, namespaces: &[String]) -> Self {
+        let all = [Api::<Tenant>::all(client.clone())];
+        let some = namespaces.iter().map(|namespace| Api::<Tenant>::namespaced(client.clone(), namespace));
+        let apis: Vec<_> = if namespaces.is_empty() { all.into() } else { some.collect() };
+        let missing = Arc::new(AtomicUsize::new(apis.len() + 1));
+        let scopes = apis.into_iter().map(|api| follow(tasks, api, "Tenants", &missing)).collect();
+        let plans = follow(tasks, Api::<Plan>::all(client.clone()), "Plans", &missing);
+        Self { scopes, plans, missing }
+    }
+
+    /// Every Tenant in scope, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<Tenant>> {
+        let mut all: Vec<_> = self.scopes.iter().flat_map(Store::state).collect();
+        all.sort_by(|one, other| place(one).cmp(&place(other)));
+        all
+    }
+
+    /// A Tenant by its namespace and name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Tenant>> {
+        self.scopes.iter().find_map(|store| store.find(|tenant| place(tenant) == (Some(namespace), Some(name))))
+    }
+
+    /// Every Plan, by name.
+    pub fn plans(&self) -> Vec<Arc<Plan>> {
+        let mut all = self.plans.state();
+        all.sort_by_key(|plan| plan.name_any());
+        all
+    }
+
+    /// Whether everything was listed once. From then on it is as new as the API server has told.
+    pub fn is_filled(&self) -> bool {
+        self.missing.load(Ordering::Relaxed) == 0
+    }
+}
+
+fn place(tenant: &Tenant) -> (Option<&str>, Option<&str>) {
+    (tenant.metadata.namespace.as_deref(), tenant.metadata.name.as_deref())
+}
+
+/// A store, and a task that keeps it as the API server has the objects.
+fn follow<K>(tasks: &mut JoinSet<()>, api: Api<K>, what: &'static str, missing: &Arc<AtomicUsize>) -> Store<K>
+where
+    K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+{
+    let (reader, writer) = store();
+    tasks.spawn(keep(api, writer, what, missing.clone()));
+    reader
+}
+
+async fn keep<K>(api: Api<K>, mut writer: Writer<K>, what: &'static str, missing: Arc<AtomicUsize>)
+where
+    K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+{
+    let mut events = std::pin::pin!(watches::watch(api, watcher::Config::default().any_semantic()));
+    let mut first = true;
+    while let Some(event) = events.next().await {
+        match event.map(slim) {
+            Ok(event) => {
+                writer.apply_watcher_event(&event);
+                if matches!(event, Event::InitDone) && std::mem::take(&mut first) {
+                    missing.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the watch of {what} for /admin broke off; it resumes"),
+        }
+    }
+}
+
+/// Who wrote which field is half of an object, and nothing here reads it.
+fn slim<K: kube::Resource>(mut event: Event<K>) -> Event<K> {
+    if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+        object.meta_mut().managed_fields = None;
+    }
+    event
+}
