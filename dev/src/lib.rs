@@ -27,4 +27,5 @@ pub(crate) struct Urls {
     pub web: String,
     pub metrics: String,
     pub sandbox: String,
+    pub admin: String,
 }

@@ -31,6 +31,8 @@ pub struct Addresses {
     controller: SocketAddr,
     /// The ledger's API.
     pub ledger: SocketAddr,
+    /// The owners' door, which the ledger serves.
+    pub admin: SocketAddr,
     /// Web's pages and API.
     pub web: SocketAddr,
     /// Web's metrics.
@@ -42,10 +44,12 @@ impl Addresses {
     pub fn choose(web_port: u16) -> std::io::Result<Self> {
         let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         // Bound at the same time, so that they differ.
-        let (web, controller, ledger, metrics) = (bind(web_port).or_else(|_| bind(0))?, bind(0)?, bind(0)?, bind(0)?);
+        let (web, controller, ledger) = (bind(web_port).or_else(|_| bind(0))?, bind(0)?, bind(0)?);
+        let (admin, metrics) = (bind(0)?, bind(0)?);
         Ok(Self {
             controller: controller.local_addr()?,
             ledger: ledger.local_addr()?,
+            admin: admin.local_addr()?,
             web: web.local_addr()?,
             metrics: metrics.local_addr()?,
         })
@@ -64,6 +68,8 @@ pub struct Setup<'a> {
     pub ledger_key: &'a Path,
     /// What services show that report usage.
     pub usage_events_token: &'a str,
+    /// What opens `/admin`.
+    pub admin_token: &'a str,
 }
 
 /// The shipped program, which is built into the folder of this one.
@@ -90,6 +96,9 @@ impl Setup<'_> {
         let mut ledger = self.command("ledger");
         ledger.env("LEDGER_LISTEN", at.ledger.to_string()).env("LEDGER_KEY_FILE", self.ledger_key);
         ledger.env("LEDGER_METRICS_LISTEN", "127.0.0.1:0");
+        // Those of a shell that has sourced the `env` file of another run are not of this one.
+        ledger.env("ADMIN_LISTEN", at.admin.to_string()).env("ADMIN_TOKEN", self.admin_token);
+        ledger.env_remove("ADMIN_TOKEN_FILE").env("ADMIN_URL", format!("http://{}", at.admin));
         if std::env::var_os("LEDGER_URL").is_none_or(|url| url.is_empty()) {
             ledger.env_remove("LEDGER_URL").env("LEDGER_DATA", self.folder.join("ledger"));
         }

@@ -97,6 +97,7 @@ async fn serve(
         web: format!("http://{}", at.web),
         metrics: format!("http://{}/metrics", at.metrics),
         sandbox: sandbox.url.clone(),
+        admin: format!("http://{}", at.admin),
     };
     let providers = Providers::choose(&|name| std::env::var(name).ok(), &sandbox, &urls.web, &config.folder);
     let secret = endpoint::register(&sandbox.stripe_url, &format!("{}/webhooks/stripe", urls.web)).await?;
@@ -107,7 +108,8 @@ async fn serve(
     apply::forget_pins(&client, OPERATOR_NAMESPACE).await?;
     let ledger_key = config.folder.join("ledger.key");
     env_file::secret(&ledger_key, &ledger_key_of(&client).await?)?;
-    let usage_events_token = hex::encode(rand::random::<[u8; 32]>());
+    let token = || hex::encode(rand::random::<[u8; 32]>());
+    let (usage_events_token, admin_token) = (token(), token());
     let setup = Setup {
         program,
         access,
@@ -115,12 +117,15 @@ async fn serve(
         folder: &config.folder,
         ledger_key: &ledger_key,
         usage_events_token: &usage_events_token,
+        admin_token: &admin_token,
     };
     sandbox.show_templates(setup.mail_previews().await?);
     let mut env = environment(&urls, &sandbox, cluster, &secret, &providers);
     env.push(("LEDGER_ENDPOINT", format!("http://{}", at.ledger)));
     env.push(("LEDGER_KEY_FILE", ledger_key.display().to_string()));
     env.push(("USAGE_EVENTS_TOKEN", usage_events_token.clone()));
+    env.push(("ADMIN_URL", urls.admin.clone()));
+    env.push(("ADMIN_TOKEN", admin_token.clone()));
     let write_env = || env_file::write(&config.folder.join("env"), &env, &env_file::programs(cluster));
     let mut operator = setup.start(at, &secret)?;
     let work = async {
@@ -134,7 +139,7 @@ async fn serve(
         apply::tenants(&client).await?;
         // Written last: a script that waits for this file finds everything ready.
         write_env()?;
-        announce(&urls, config);
+        announce(&urls, &admin_token, config);
         table::show(&client, None).await
     };
     let outcome = tokio::select! {
@@ -164,7 +169,6 @@ fn environment(
         ("SANDBOX_URL", sandbox.url.clone()),
         ("SMTP_ADDR", sandbox.smtp_addr.to_string()),
         ("MAILBOX_URL", format!("{}/mailbox", sandbox.url)),
-        ("ADMIN_TOKEN", hex::encode(rand::random::<[u8; 16]>())),
         ("STRIPE_WEBHOOK_SECRET", webhook_secret.to_owned()),
         // For `kubectl tenant adopt` and others that need the operator's keys.
         ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
@@ -174,9 +178,10 @@ fn environment(
     env
 }
 
-fn announce(urls: &Urls, config: &Config) {
+fn announce(urls: &Urls, admin_token: &str, config: &Config) {
     let folder = config.folder.display();
     println!("Web       {}", urls.web);
+    println!("Admin     {}/admin, with the token {admin_token}", urls.admin);
     println!("Mailbox   {}/mailbox", urls.sandbox);
     println!("E-mails   {}/mail-templates", urls.sandbox);
     println!("Shell     source {folder}/env, then kubectl get tenants");

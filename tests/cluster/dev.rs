@@ -248,7 +248,7 @@ fn every_example_of_the_readme_and_the_docs_works() {
     ));
     assert!(second.status.success(), "{}", said(&second));
     let variables = "KUBECONFIG WEB_URL SANDBOX_URL PINECONE_URL STRIPE_URL OPENAI_URL SMTP_ADDR MAILBOX_URL ADMIN_TOKEN \
-                     STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY USAGE_EVENTS_TOKEN";
+                     STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY USAGE_EVENTS_TOKEN ADMIN_URL";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));
     assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
     // The warning is about the admission policies, which come with the chart.
