@@ -123,7 +123,7 @@ const OTHERS_READ: [&str; 9] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
     let world = World::without_controller("chart-variables").await;
-    let set = "leads.limit=7,leads.perDay=3,leads.keepDays=30,uploadLimit=1h 30m,brake.window=2592000,web.clientIp=RightmostXForwardedFor,exports.keepDays=36h,winBack.afterDays=3,exports.url=s3://exports,exports.existingSecret=exports";
+    let set = "leads.limit=7,leads.perDay=3,leads.keepDays=30,uploadLimit=1h 30m,brake.window=2592000,web.clientIp=RightmostXForwardedFor,exports.keepDays=36h,winBack.afterDays=3,exports.url=s3://exports,exports.existingSecret=exports,admin.enabled=true,admin.url=https://admin.example.com";
     let rendered = run(&world, &["template", RELEASE, "tenant-operator"], set);
     assert!(rendered.status.success(), "{}", said(&rendered));
     let text = String::from_utf8(rendered.stdout).expect("text");
@@ -153,9 +153,62 @@ async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
         ("EXPORTS_KEPT", "36h"),
         ("UPLOAD_LIMIT", "1h 30m"),
         ("BRAKE_WINDOW", "2592000"),
+        ("ADMIN_LISTEN", "0.0.0.0:8086"),
+        ("ADMIN_URL", "https://admin.example.com"),
         // Beside the exports, whose storage is known to work.
         ("LEDGER_SNAPSHOTS", "s3://exports/ledger/rag/rag"),
     ] {
         assert!(text.contains(&format!("- name: {name}\n              value: \"{value}\"")), "{name} is {value}");
     }
+}
+
+/// Who does not turn /admin on gets nothing of it: no port, no Service, no right of the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owners_door_is_closed_unless_it_is_turned_on() {
+    let world = World::without_controller("chart-admin").await;
+    let rendered = |set: &str| {
+        let output = run(&world, &["template", RELEASE, "tenant-operator", "--skip-tests"], set);
+        assert!(output.status.success(), "{set}: {}", said(&output));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let part = |text: &str, kind: &str, name: &str| {
+        let (kind, name) = (format!("kind: {kind}\n"), format!("\n  name: {name}\n"));
+        text.split("\n---\n").find(|part| part.contains(&kind) && part.contains(&name)).map(str::to_owned)
+    };
+    let without = rendered("");
+    for word in ["ADMIN_", "8086", "rag-admin", "port: admin"] {
+        assert!(!without.contains(word), "{word}");
+    }
+    let with = rendered("admin.enabled=true");
+    let ledger = part(&with, "StatefulSet", "rag-ledger").expect("a ledger");
+    assert!(ledger.contains("secretKeyRef: {name: providers, key: ADMIN_TOKEN}"), "{ledger}");
+    assert!(ledger.contains("{name: admin, containerPort: 8086}") && !ledger.contains("WATCH_NAMESPACE"), "{ledger}");
+    let service = part(&with, "Service", "rag-admin").expect("a Service");
+    assert!(
+        service.contains("port: 80, targetPort: admin}") && service.contains("sessionAffinity: ClientIP"),
+        "{service}"
+    );
+    let policy = part(&with, "NetworkPolicy", "rag-ledger").expect("a policy");
+    assert!(policy.contains("- ports: [{port: admin}]\n      from:\n        - podSelector: {}\n"), "{policy}");
+    assert!(part(&with, "ClusterRole", "rag-admin").is_some());
+    let scoped = rendered(
+        "admin.enabled=true,credentials.adminToken.existingSecret=door,watchNamespaces={a,b},signupNamespace=a,\
+         admin.from[0].podSelector.matchLabels.app=proxy",
+    );
+    let ledger = part(&scoped, "StatefulSet", "rag-ledger").expect("a ledger");
+    assert!(ledger.contains("secretKeyRef: {name: door, key: ADMIN_TOKEN}"), "{ledger}");
+    assert!(ledger.contains("- name: WATCH_NAMESPACE\n              value: \"a,b\""), "{ledger}");
+    assert!(part(&scoped, "ClusterRole", "rag-admin").is_none() && part(&scoped, "Role", "rag-admin").is_some());
+    let policy = part(&scoped, "NetworkPolicy", "rag-ledger").expect("a policy");
+    assert!(policy.contains("app: proxy") && !policy.contains("podSelector: {}"), "{policy}");
+    let output = run(
+        &world,
+        &["template", RELEASE, "tenant-operator"],
+        "admin.enabled=true,sandbox.enabled=true,credentials.existingSecret=",
+    );
+    assert!(
+        said(&output).contains("no Secret is named for ADMIN_TOKEN: set credentials.adminToken"),
+        "{}",
+        said(&output)
+    );
 }

@@ -191,6 +191,28 @@ async fn stolen_from_the_ledger(ledger: &Client) {
     refusal("Tenants", Api::<Tenant>::all(ledger.clone()).list(&ListParams::default()).await);
 }
 
+/// With /admin, the ledger reads Tenants and Plans, and that is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_admin_the_ledger_reads_tenants_and_changes_none() {
+    let world = released("stolen-admin", "admin.enabled=true").await;
+    let ledger = client(&stolen(&world, "ledger")).await;
+    let tenants: Api<Tenant> = Api::namespaced(ledger.clone(), SIGNUPS);
+    world
+        .tenants()
+        .create(&PostParams::default(), &tenant("acme", "starter", BillingMode::Stripe))
+        .await
+        .expect("made");
+    Api::<Tenant>::all(ledger.clone()).list(&ListParams::default()).await.expect("listed");
+    Api::<tenant_operator::api::Plan>::all(ledger.clone()).list(&ListParams::default()).await.expect("listed");
+    let change = Patch::Merge(json!({"metadata": {"annotations": {"x": "y"}}}));
+    refusal("a change", tenants.patch("acme", &PatchParams::default(), &change).await);
+    refusal("a deletion", tenants.delete("acme", &DeleteParams::default()).await);
+    refusal("a status", tenants.patch_status("acme", &PatchParams::default(), &change).await);
+    for namespace in [RELEASE, SIGNUPS] {
+        refusal("a list", Api::<Secret>::namespaced(ledger.clone(), namespace).list(&ListParams::default()).await);
+    }
+}
+
 async fn stolen_from_the_controller(world: &World, controller: &Client) {
     let secrets = |namespace: &str| Api::<Secret>::namespaced(controller.clone(), namespace);
     let ours = json!({"tenant-operator.dev/tenant": "x"});

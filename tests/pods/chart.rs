@@ -30,6 +30,7 @@ const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enable
                           exports.webExistingSecret=s3web,exports.url=s3://bucket/exports,\
                           pinecone.regions.us-east-1=rag,pinecone.regions.eu-central-1=rag-eu,exports.regions.eu-central-1=s3://eu/exports,\
                           ledger.snapshots.interval=10m,ledger.persistence.storageClass=fast,ledger.persistence.size=20Gi,\
+                          admin.enabled=true,admin.url=https://admin.example.com,admin.from[0].podSelector.matchLabels.app=proxy,\
                           ledger.extraEnv[0].name=TZ,ledger.extraEnv[0].value=UTC,ledger.serviceAccount.annotations.role=x,\
                           exports.region=eu-central-1,exports.endpoint=https://s3.example.com,exports.existingSecret=s3";
 
@@ -102,6 +103,7 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
             "ledger.events.existingSecret=a,ledger.events.url=clickhouse://db/d",
             "ledger.events.existingSecret are both set",
         ),
+        ("admin.enabled=true", "Secret rag/providers with the key ADMIN_TOKEN not found: create it with the output"),
         ("ledger.persistence.size=9Gi", "Kubernetes changes no volume of a StatefulSet"),
         ("ledger.snapshots.interval=often", "does not match pattern"),
     ] {

@@ -105,6 +105,19 @@
   verbs: [get, create, patch]
 {{- end -}}
 
+{{/* /admin, which the ledger's pods serve, only reads. */}}
+{{- define "to.rules.adminTenants" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [tenants]
+  verbs: [list, watch]
+{{- end -}}
+
+{{- define "to.rules.adminPlans" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [plans]
+  verbs: [list, watch]
+{{- end -}}
+
 {{/* A Role and its binding: (dict "of" (dict "root" $ "component" "web") "name" ... "rules" <template> "namespace" ...) */}}
 {{- define "to.grant" }}
 ---
