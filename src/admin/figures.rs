@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::Admin;
 use super::session::Reader;
 use crate::analytics::{ActivationMetrics, Funnel, Journey, Span, Stuck, stuck};
+use crate::api::Timestamp;
 use crate::plain::{CsvError, plain};
 use crate::web::serving::problem::{Code, Problem};
 
@@ -122,18 +123,26 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
 }
 
 impl Admin {
-    /// What is known of all customers.
-    fn journeys(&self) -> Result<Vec<Journey>, Problem> {
+    /// Figures of all customers, and of the present. They are computed beside the threads that answer the ledger's
+    /// clients, a few at a time, so that no question waits for them.
+    pub async fn figures<T: Send + 'static>(
+        &self,
+        of: impl FnOnce(&[Journey], Timestamp) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
         if !self.tenants.is_filled() {
             let detail = "The Tenants are being read. Please try again in 5 seconds. If this lasts, the log of the ledger says \
                           why.";
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, detail).after(AGAIN));
         }
-        Ok(self.tenants.all().iter().filter_map(|tenant| Journey::of(tenant)).collect())
-    }
-
-    fn span(&self, days: i64) -> Span {
-        Span::days_before(self.clock.read().now, days)
+        let place = self.computing.clone().acquire_owned().await;
+        let (tenants, now) = (self.tenants.clone(), self.clock.read().now);
+        let computed = tokio::task::spawn_blocking(move || {
+            let journeys: Vec<_> = tenants.all().iter().filter_map(|tenant| Journey::of(tenant)).collect();
+            let figures = of(&journeys, now);
+            drop(place);
+            figures
+        });
+        computed.await.map_err(|error| Problem::internal("figures", &error))
     }
 }
 
@@ -169,7 +178,8 @@ async fn activation_funnel(
     State(admin): State<Arc<Admin>>,
     Question { days, format }: Question<true>,
 ) -> Result<Response, Problem> {
-    answer(&Funnel::of(&admin.journeys()?, admin.span(days)), Funnel::csv, "activation-funnel", format)
+    let funnel = admin.figures(move |all, now| Funnel::of(all, Span::days_before(now, days))).await?;
+    answer(&funnel, Funnel::csv, "activation-funnel", format)
 }
 
 /// `GET /analytics/stuck-customers`
@@ -177,7 +187,7 @@ async fn stuck_customers(
     State(admin): State<Arc<Admin>>,
     Question { format, .. }: Question<false>,
 ) -> Result<Response, Problem> {
-    answer(&stuck(&admin.journeys()?, admin.clock.read().now), Stuck::csv, "stuck-customers", format)
+    answer(&admin.figures(stuck).await?, Stuck::csv, "stuck-customers", format)
 }
 
 /// `GET /activation/metrics`
@@ -185,7 +195,7 @@ async fn activation_metrics(
     State(admin): State<Arc<Admin>>,
     Question { days, format }: Question<true>,
 ) -> Result<Response, Problem> {
-    let metrics = ActivationMetrics::of(&admin.journeys()?, admin.span(days));
+    let metrics = admin.figures(move |all, now| ActivationMetrics::of(all, Span::days_before(now, days))).await?;
     answer(&metrics, ActivationMetrics::csv, "activation-metrics", format)
 }
 

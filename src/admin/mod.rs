@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use futures::Future;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::access_tokens::AccessTokens;
@@ -37,6 +38,9 @@ const CONNECTIONS: ConnectionLimits = ConnectionLimits {
     // Well within the 30 seconds that the kubelet gives.
     drain: Duration::from_secs(3),
 };
+
+/// Figures that are computed at the same time. Others wait.
+const COMPUTED_AT_ONCE: usize = 2;
 
 /// How it is served.
 pub struct AdminConfig {
@@ -80,6 +84,7 @@ pub struct Admin {
     tokens: AccessTokens,
     sessions: Sessions,
     attempts: Attempts,
+    computing: Arc<Semaphore>,
     tls: bool,
 }
 
@@ -110,6 +115,7 @@ impl AdminServer {
             tokens: config.tokens,
             sessions: Sessions::default(),
             attempts: Attempts::default(),
+            computing: Arc::new(Semaphore::new(COMPUTED_AT_ONCE)),
             tls: config.tls,
         };
         Ok(Self { listener, admin: Arc::new(admin), tasks })
