@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 /// The shortest token, in characters.
 const SHORTEST: usize = 32;
 
-/// What those show that may come in. None: no one may.
+/// The tokens that are accepted. With none of them, every request is refused.
 #[derive(Clone, Debug, Default)]
 pub struct AccessTokens(Vec<SecretString>);
 

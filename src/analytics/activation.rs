@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_measured_of_no_one_and_no_target_is_met_or_missed() {
+    fn without_customers_nothing_is_measured_and_no_target_is_met_or_missed() {
         let none = at(0, &[]);
         assert_eq!((none.total_signups, none.activation_rate, none.time_to_first_query), (0, None, None));
         assert_eq!((none.mean_minutes_to_first_query, none.provisioning_success_rate), (None, None));

@@ -209,7 +209,7 @@ async fn strangers_and_wrong_requests_are_refused_with_what_to_do() {
         for (what, request) in [
             ("no token", door.get(path)),
             ("a wrong one", door.get(path).bearer_auth("0123456789abcdef0123456789abcdeX")),
-            ("a cookie of nobody", door.get(path).header("cookie", format!("admin_session={}", "0".repeat(64)))),
+            ("a cookie of no session", door.get(path).header("cookie", format!("admin_session={}", "0".repeat(64)))),
             ("another scheme", door.get(path).basic_auth("admin", Some(TOKEN))),
         ] {
             let answer = request.try_clone().expect("it has no body").send().await.expect("it answers");
@@ -249,7 +249,7 @@ async fn strangers_and_wrong_requests_are_refused_with_what_to_do() {
 async fn until_the_tenants_are_known_the_answer_says_when_to_ask_again() {
     let mut world = World::without_controller("admin-blind").await;
     // May list nothing.
-    let blind = kubeconfig(&world, "blind", &json!("somebody-without-rights"));
+    let blind = kubeconfig(&world, "blind", &json!("user-without-rights"));
     world.use_kubeconfig(blind);
     let door = Door::open(&world, &[]);
     for path in PATHS {
@@ -287,7 +287,7 @@ async fn a_session_opens_the_pages_and_ends_with_a_logout_or_a_restart() {
         let answer = door.get(&path).header("cookie", &mine).send().await.expect("it answers");
         assert_eq!(answer.status(), 200, "{path}");
     }
-    // Whoever sends a token is judged by it alone.
+    // A request with a token is judged by the token alone.
     let both = door.get(PATHS[0]).header("cookie", &mine).bearer_auth("wrong").send().await.expect("it answers");
     assert_eq!(both.status(), 401);
     the_session_ends(&world, &door, &mine, &another).await;

@@ -162,7 +162,7 @@ async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
     }
 }
 
-/// Who does not turn /admin on gets nothing of it: no port, no Service, no right of the ledger.
+/// Without `admin.enabled`, a release has nothing of /admin: no port, no Service, no right of the ledger.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owners_door_is_closed_unless_it_is_turned_on() {
     let world = World::without_controller("chart-admin").await;
