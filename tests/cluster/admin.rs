@@ -12,19 +12,19 @@ use tenant_operator::api::{Phase, Timestamp};
 use crate::release::kubeconfig;
 use crate::support::{BINARY, Process, World, control_plane, folder, name, said, signed_up};
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const PATHS: [&str; 3] = ["/analytics/activation-funnel", "/analytics/stuck-customers", "/activation/metrics"];
 
 /// A ledger that serves `/admin`, and ends with the test.
-struct Door {
-    url: String,
+pub struct Door {
+    pub url: String,
     http: reqwest::Client,
     _process: Process,
 }
 
 impl Door {
     /// For the Tenants of a world.
-    fn open(world: &World, more: &[&str]) -> Self {
+    pub fn open(world: &World, more: &[&str]) -> Self {
         let namespace = format!("--namespace={}", world.namespace);
         Self::with(world, &[&[&*namespace], more].concat())
     }
@@ -44,7 +44,7 @@ impl Door {
     }
 
     /// Answers once the Tenants are known.
-    async fn filled(self, world: &World) -> Self {
+    pub async fn filled(self, world: &World) -> Self {
         world
             .until("the Tenants are known", async || {
                 self.get("/readyz").send().await.is_ok_and(|answer| answer.status() == 200)
