@@ -47,7 +47,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
         let mut table = Table::new();
         table.load_preset(presets::NOTHING).set_header(["NAMESPACE", "NAME", "FINDING", "MESSAGE"]);
         for ([namespace, name], finding) in findings {
-            table.add_row([namespace, name, finding.kind.to_owned(), finding.message]);
+            let kind: &str = finding.kind.into();
+            table.add_row([namespace, name, kind.to_owned(), finding.message]);
         }
         println!("{}", if odd { table.to_string() } else { "Nothing is odd.".into() });
     }

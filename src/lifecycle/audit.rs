@@ -1,6 +1,9 @@
 //! Finds inconsistencies in a tenant's record: a phase that lasts too long, a gap in its transitions, a transition that
 //! does not exist.
 
+use serde::Serialize;
+use strum::IntoStaticStr;
+
 use crate::api::tenant::BillingMode;
 use crate::api::{Phase, Tenant, TenantStatus, Timestamp};
 
@@ -9,10 +12,25 @@ use super::is_known;
 /// What is odd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What kind of thing, as one word.
-    pub kind: &'static str,
+    /// What kind of thing.
+    pub kind: FindingKind,
     /// The thing, as a sentence.
     pub message: String,
+}
+
+/// A kind of inconsistency.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
+pub enum FindingKind {
+    /// A transition that does not exist.
+    UnknownTransition,
+    /// A transition does not begin where the one before ended.
+    MissingTransition,
+    /// A number of a transition is missing.
+    Gap,
+    /// The phase lasts longer than it should.
+    Stuck,
+    /// The tenant is served although its subscription is over.
+    ServedUnpaid,
 }
 
 const HOUR: i64 = 3600;
@@ -29,7 +47,7 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
     for t in &status.transitions {
         if !is_known(t.from_state, t.to_state, t.event_type) {
             find(
-                "UnknownTransition",
+                FindingKind::UnknownTransition,
                 format!(
                     "transition {} leads from {} to {}, which is not allowed",
                     t.seq,
@@ -41,7 +59,7 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
         if let Some((phase, seq)) = before {
             if t.from_state != Some(phase) {
                 find(
-                    "MissingTransition",
+                    FindingKind::MissingTransition,
                     format!(
                         "transition {} begins in {}, but the one before ended in {phase}",
                         t.seq,
@@ -50,14 +68,14 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
                 );
             }
             if t.seq != seq + 1 && !(t.seq > seq && t.seq >= FROM_TIME) {
-                find("Gap", format!("transition {} follows {seq}", t.seq));
+                find(FindingKind::Gap, format!("transition {} follows {seq}", t.seq));
             }
         }
         before = Some((t.to_state, t.seq));
     }
     if status.phase != before.map(|(phase, _)| phase) {
         find(
-            "MissingTransition",
+            FindingKind::MissingTransition,
             format!(
                 "the phase is {}, but the last transition led to {}",
                 name(status.phase),
@@ -66,10 +84,10 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
         );
     }
     if let Some(message) = stuck(tenant, status, now) {
-        find("Stuck", message);
+        find(FindingKind::Stuck, message);
     }
     if let Some(message) = unpaid(tenant, status) {
-        find("ServedUnpaid", message);
+        find(FindingKind::ServedUnpaid, message);
     }
     findings
 }
@@ -143,7 +161,7 @@ mod tests {
     fn kinds(change: impl FnOnce(&mut TenantStatus)) -> Vec<&'static str> {
         let mut tenant = sound();
         change(tenant.status.as_mut().expect("a status"));
-        audit(&tenant, NOW).iter().map(|finding| finding.kind).collect()
+        audit(&tenant, NOW).iter().map(|finding| finding.kind.into()).collect()
     }
 
     #[test]
@@ -178,7 +196,7 @@ mod tests {
             status.phase = Some(phase);
             let last = status.transitions.last_mut().expect("one");
             (last.to_state, last.timestamp) = (phase, NOW.plus(-seconds));
-            audit(&tenant, NOW).iter().any(|finding| finding.kind == "Stuck")
+            audit(&tenant, NOW).iter().any(|finding| finding.kind == FindingKind::Stuck)
         };
         for (phase, limit) in [
             (Phase::PendingPayment, 8 * DAY),

@@ -9,6 +9,7 @@ mod brake;
 mod concerns;
 mod effect;
 mod failure;
+mod held_decision;
 mod merged_write;
 mod notice;
 mod object_deletion;
@@ -22,7 +23,7 @@ mod transitions;
 mod view;
 
 pub use advice::advice;
-pub use audit::{Finding, audit};
+pub use audit::{Finding, FindingKind, audit};
 pub use brake::{Harm, harm, held, met};
 pub use concerns::billed::{bills_another, shows_price, shows_surplus};
 pub use concerns::dispute::state as dispute_state;
@@ -33,6 +34,7 @@ pub use concerns::usage_notices::{begins as usage_mail_begins, is_held as usage_
 pub use concerns::verification::failed_unconfirmed;
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
+pub use held_decision::HeldDecision;
 pub use merged_write::{may_merge, may_precede};
 pub use notice::Notice;
 pub use observed::{
