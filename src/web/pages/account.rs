@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::extract::{ActiveCustomer, Button, CsrfForm, Customer};
-use super::plot::Plot;
 use super::{PageResult, go, plot};
 use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Unit, api_key_secret};
+use crate::plots::Plot;
 use crate::providers::Party;
 use crate::providers::stripe::Payer;
 use crate::rag::Document;

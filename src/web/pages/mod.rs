@@ -22,11 +22,13 @@ pub mod signup;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+use minijinja::{Environment, Value, context};
 
 use super::App;
 use super::serving::headers;
 use super::serving::problem::Problem;
+use crate::pages::environment;
+use crate::plots;
 
 pub use error::{PageError, PageResult, Sorry, show_sorry};
 
@@ -59,7 +61,7 @@ const TEMPLATES: [(&str, &str); 16] = [
     ("login.html", include_str!("templates/login.html")),
     ("account.html", include_str!("templates/account.html")),
     ("close.html", include_str!("templates/close.html")),
-    ("plot.html", include_str!("templates/plot.html")),
+    ("plot.html", plots::TEMPLATE),
     ("plan.html", include_str!("templates/plan.html")),
     ("billing.html", include_str!("templates/billing.html")),
     ("lead.html", include_str!("templates/lead.html")),
@@ -73,16 +75,7 @@ const TEMPLATES: [(&str, &str); 16] = [
 impl Pages {
     /// Reads the templates.
     pub fn new(brand: &Brand) -> Result<Self, minijinja::Error> {
-        let mut env = Environment::new();
-        // A name that is misspelt shows in a test, not as a gap on a page.
-        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
-        env.set_auto_escape_callback(|_| AutoEscape::Html);
-        env.add_filter("day", |time: String| day(&time));
-        env.add_filter("thousands", crate::api::money::thousands);
-        env.add_filter("size", crate::api::size);
-        for (name, text) in TEMPLATES {
-            env.add_template(name, text)?;
-        }
+        let mut env = environment(&TEMPLATES)?;
         let Brand { product, sales_reply, terms_url, privacy_url, .. } = brand;
         env.add_global("brand", context! { product, sales_reply, terms_url, privacy_url });
         let assets = assets::Assets::new(brand);
@@ -90,12 +83,6 @@ impl Pages {
         env.add_global("script", assets.script_path());
         Ok(Self { templates: env, assets })
     }
-}
-
-/// The day of a moment, as people write it.
-fn day(time: &str) -> String {
-    let moment: Option<jiff::Timestamp> = time.parse().ok();
-    moment.map_or_else(|| time.to_owned(), |at| at.strftime("%-d %B %Y").to_string())
 }
 
 impl App {
@@ -139,15 +126,4 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 /// Sends the browser to another page.
 fn go(to: &str) -> Response {
     Redirect::to(to).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_is_written_out() {
-        assert_eq!(day("2026-12-09T17:31:36Z"), "9 December 2026");
-        assert_eq!(day("soon"), "soon");
-    }
 }
