@@ -4,16 +4,20 @@
 mod activation;
 mod durations;
 mod funnel;
+mod histogram;
 mod journey;
 mod milestone;
 mod rates;
 mod stuck;
 mod tables;
+mod words;
 
 pub use activation::{ActivationMetrics, Target, Targets};
 pub use durations::Durations;
 pub use funnel::{ConversionRates, Funnel, FunnelStep, Group, Span};
+pub use histogram::{TimeBucket, TimeRange, activation_histogram};
 pub use journey::{Customer, Journey};
 pub use milestone::Milestone;
 pub use rates::{Interval, Verdict};
-pub use stuck::{Stuck, StuckCustomer, stuck};
+pub use stuck::{Stuck, StuckAfter, StuckCustomer, StuckReason, stuck, stuck_reason};
+pub use words::{minutes, percent};

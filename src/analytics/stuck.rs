@@ -49,19 +49,39 @@ pub struct StuckCustomer {
     pub recommended_action: &'static str,
 }
 
-/// Why a customer is stuck, since when, and what may help.
-struct Reason {
-    list: fn(&mut Stuck) -> &mut Vec<StuckCustomer>,
-    since: Timestamp,
-    action: &'static str,
+/// The step after which a customer does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StuckAfter {
+    /// In service for 48 hours, and never logged in.
+    Payment,
+    /// Logged in 24 hours ago, and no question was answered.
+    Login,
+    /// Got the first answer 24 hours ago, and stored no document of their own.
+    Query,
+}
+
+/// Why a customer is stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StuckReason {
+    /// After which step.
+    pub after: StuckAfter,
+    /// When that step was reached.
+    pub since: Timestamp,
+    /// What may help.
+    pub action: &'static str,
 }
 
 /// The customers who came by the pages, are in service and do not go on.
 pub fn stuck(all: &[Journey], now: Timestamp) -> Stuck {
     let mut stuck = Stuck::default();
     for journey in all {
-        if let Some(Reason { list, since, action }) = reason(journey, now) {
-            list(&mut stuck).push(StuckCustomer::of(journey, since, action, now));
+        if let Some(StuckReason { after, since, action }) = stuck_reason(journey, now) {
+            let list = match after {
+                StuckAfter::Payment => &mut stuck.stuck_after_payment,
+                StuckAfter::Login => &mut stuck.stuck_after_login,
+                StuckAfter::Query => &mut stuck.stuck_after_query,
+            };
+            list.push(StuckCustomer::of(journey, since, action, now));
         }
     }
     for list in [&mut stuck.stuck_after_payment, &mut stuck.stuck_after_login, &mut stuck.stuck_after_query] {
@@ -70,7 +90,8 @@ pub fn stuck(all: &[Journey], now: Timestamp) -> Stuck {
     stuck
 }
 
-fn reason(journey: &Journey, now: Timestamp) -> Option<Reason> {
+/// Why a customer is stuck. None for one who goes on, is not in service, or came by manifest.
+pub fn stuck_reason(journey: &Journey, now: Timestamp) -> Option<StuckReason> {
     let served = matches!(journey.phase, Some(Phase::Active | Phase::Upgrading | Phase::Downgrading));
     if !served || !journey.by_the_pages() || journey.reached(Milestone::Completed).is_some() {
         return None;
@@ -82,15 +103,15 @@ fn reason(journey: &Journey, now: Timestamp) -> Option<Reason> {
         (None, None) if own.is_none() => {
             let since = journey.reached(Milestone::Provisioned)?;
             let action = "Send the welcome e-mail again, or call: the customer pays and has not seen the account";
-            late(since, TO_LOG_IN).then_some(Reason { list: |stuck| &mut stuck.stuck_after_payment, since, action })
+            late(since, TO_LOG_IN).then_some(StuckReason { after: StuckAfter::Payment, since, action })
         }
         (Some(since), None) if own.is_none() => {
             let action = "Ask what the customer wants to find, and send a question that the samples answer";
-            late(since, TO_GO_ON).then_some(Reason { list: |stuck| &mut stuck.stuck_after_login, since, action })
+            late(since, TO_GO_ON).then_some(StuckReason { after: StuckAfter::Login, since, action })
         }
         (_, Some(since)) if own.is_none() => {
             let action = "Offer help with the first document: which files, how many, in which format";
-            late(since, TO_GO_ON).then_some(Reason { list: |stuck| &mut stuck.stuck_after_query, since, action })
+            late(since, TO_GO_ON).then_some(StuckReason { after: StuckAfter::Query, since, action })
         }
         _ => None,
     }
