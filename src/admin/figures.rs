@@ -20,9 +20,9 @@ use crate::plain::{CsvError, plain};
 use crate::web::serving::problem::{Code, Problem};
 
 /// Days that a span of signups has where the request says none.
-const DAYS: i64 = 30;
+pub const DAYS: i64 = 30;
 /// The most days: ten years.
-const MOST_DAYS: i64 = 3650;
+pub const MOST_DAYS: i64 = 3650;
 /// When to ask again while the Tenants are not known yet.
 const AGAIN: Duration = Duration::from_secs(5);
 /// The longest name of a parameter that an answer repeats, in characters.

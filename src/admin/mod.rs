@@ -3,6 +3,7 @@
 //! `analytics`.
 
 mod attempts;
+mod attention;
 mod figures;
 mod pages;
 mod routes;
