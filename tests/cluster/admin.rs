@@ -1,5 +1,7 @@
 //! The owners' door: the figures on the ledger's admin port, who gets them, and sessions.
 
+mod pages;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Output, Stdio};
 
