@@ -1,4 +1,4 @@
-//! The owners' door: pages and figures about all customers, for the people who run the service. It listens on a port of
+//! The admin pages: pages and figures about all customers, for the people who run the service. It listens on a port of
 //! its own in the ledger's process. It only reads: everything follows from the Tenants and Plans, by the pure code in
 //! `analytics`.
 

@@ -1,4 +1,4 @@
-//! Arguments of the owners' door, `/admin`.
+//! Arguments of the admin pages, `/admin`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,14 +9,15 @@ use serde_json::{Value, json};
 
 use super::{KubeArgs, ScopeArgs};
 use crate::api::{Tenant, Timestamp};
-use crate::lifecycle::audit;
+use crate::lifecycle::{Finding, audit};
+use crate::plain::CsvLines;
 
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     scope: ScopeArgs,
-    /// Output format.
-    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    /// `table`, `json` with the tenants in each phase, or `csv` with a line for each finding.
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json", "csv"])]
     output: String,
 }
 
@@ -31,7 +32,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
     };
     args.scope.each(kube.client().await?, look).await?;
     let odd = !findings.is_empty();
-    if args.output == "json" {
+    if args.output == "csv" {
+        let mut lines = CsvLines::new(&["namespace", "name", "finding", "message"])?;
+        for ([namespace, name], Finding { kind, message }) in findings {
+            let kind: &str = kind.into();
+            lines.push([namespace, name, kind.to_owned(), message])?;
+        }
+        print!("{}", lines.text()?);
+    } else if args.output == "json" {
         let findings: Vec<Value> = findings
             .into_iter()
             .map(|([namespace, name], f)| json!({"namespace": namespace, "name": name, "kind": f.kind, "message": f.message}))

@@ -1,4 +1,4 @@
-//! The owners' door: the figures on the ledger's admin port, who gets them, and sessions.
+//! The admin pages: the figures on the ledger's admin port, who gets them, and sessions.
 
 mod pages;
 

@@ -147,6 +147,13 @@ async fn audit_counts_the_tenants_and_finds_what_is_odd() {
     let odd = tenant(&["audit", "-n", &world.namespace]).await;
     let text = said(&odd);
     assert!(odd.status.code() == Some(1) && text.contains("MissingTransition") && text.contains("acme"), "{text}");
+    let csv = tenant(&["audit", "-n", &world.namespace, "-o", "csv"]).await;
+    let lines: Vec<_> = str::from_utf8(&csv.stdout).expect("text").lines().collect();
+    assert_eq!((csv.status.code(), lines[0]), (Some(1), "namespace,name,finding,message"));
+    assert!(
+        lines[1..].iter().any(|line| line.starts_with(&format!("{},acme,MissingTransition,", world.namespace))),
+        "{lines:?}"
+    );
 }
 
 /// Two customers signed up: one is served and never logged in, and the other completed the setup. One came by manifest.

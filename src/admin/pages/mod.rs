@@ -1,4 +1,4 @@
-//! The pages of the owners' door: rendered here, with no script and nothing from another host. A page's file has a view,
+//! The admin pages: rendered here, with no script and nothing from another host. A page's file has a view,
 //! which follows from the Tenants, the parameters and the time alone, and the handler that shows it.
 
 mod activation;
