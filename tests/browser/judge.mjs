@@ -35,7 +35,10 @@ export async function open(options) {
   page.on("console", (message) => message.type() === "error" && page.url().startsWith(WEB_URL) && complaints.push(`${page.url()}: ${message.text()}`));
   page.on("response", (response) => {
     const html = (response.headers()["content-type"] ?? "").startsWith("text/html");
-    if (html && response.request().isNavigationRequest()) sent = response.text();
+    if (!html || !response.request().isNavigationRequest()) return;
+    sent = response.text();
+    // A page that is left at once has no text any more. One that is judged must have it.
+    sent.catch(() => {});
   });
   page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
   page.on("request", (request) => {
