@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde::Serialize;
 
 use super::Admin;
+use super::computing::ComputeError;
 use super::session::Reader;
 use crate::analytics::{ActivationMetrics, Funnel, Journey, Span, Stuck, stuck};
 use crate::api::Timestamp;
@@ -123,26 +124,22 @@ fn unknown(name: &str, known: &[&str]) -> Problem {
 }
 
 impl Admin {
-    /// Figures of all customers, and of the present. They are computed beside the threads that answer the ledger's
-    /// clients, a few at a time, so that no question waits for them.
+    /// Figures of all customers, and of the present.
     pub async fn figures<T: Send + 'static>(
         &self,
         of: impl FnOnce(&[Journey], Timestamp) -> T + Send + 'static,
     ) -> Result<T, Problem> {
-        if !self.tenants.is_filled() {
-            let detail = "The Tenants are being read. Please try again in 5 seconds. If this lasts, the log of the ledger says \
-                          why.";
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, detail).after(AGAIN));
-        }
-        let place = self.computing.clone().acquire_owned().await;
-        let (tenants, now) = (self.tenants.clone(), self.clock.read().now);
-        let computed = tokio::task::spawn_blocking(move || {
-            let journeys: Vec<_> = tenants.all().iter().filter_map(|tenant| Journey::of(tenant)).collect();
-            let figures = of(&journeys, now);
-            drop(place);
-            figures
+        let figures = self.computed(|tenants, now| {
+            let journeys: Vec<_> = tenants.iter().filter_map(|tenant| Journey::of(tenant)).collect();
+            of(&journeys, now)
         });
-        computed.await.map_err(|error| Problem::internal("figures", &error))
+        figures.await.map_err(|error| match error {
+            ComputeError::NotFilled => {
+                let not_filled = Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, error.to_string());
+                not_filled.after(AGAIN)
+            }
+            ComputeError::Stopped(error) => Problem::internal("figures", &error),
+        })
     }
 }
 

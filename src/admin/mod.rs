@@ -4,6 +4,7 @@
 
 mod attempts;
 mod attention;
+mod computing;
 mod figures;
 mod pages;
 mod routes;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::funnel::{Time, target_words};
 use super::parameters::Parameters;
-use super::{PageResult, Seen, page, worked_out};
+use super::{PageResult, Seen, page};
 use crate::admin::{Admin, Owner};
 use crate::analytics::{
     ActivationMetrics, Journey, Span, Target, TimeBucket, TimeRange, activation_histogram, minutes, percent,
@@ -104,7 +104,6 @@ const fn range(range: TimeRange) -> (&'static str, &'static str, &'static str) {
 /// `GET /admin/activation`
 pub async fn show(State(admin): State<Arc<Admin>>, owner: Owner, RawQuery(query): RawQuery) -> PageResult {
     let days = Parameters::days(query.as_deref())?;
-    let seen = admin.seen()?;
-    let view = worked_out(move || Ok(Activation::of(&seen, days))).await?;
+    let view = admin.view(move |seen| Activation::of(seen, days)).await?;
     page(&owner, "/admin/activation", "admin/activation.html", &view)
 }

@@ -6,6 +6,7 @@ use minijinja::context;
 
 use super::parameters::ParameterError;
 use super::render;
+use crate::admin::computing::ComputeError;
 use crate::plain::CsvError;
 use crate::web::serving::problem::Problem;
 
@@ -26,21 +27,15 @@ pub enum PageError {
     /// There is no such file.
     #[error("There is no such file. Reload the page that names it.")]
     NoSuchFile,
-    /// The Tenants are not listed yet.
-    #[error(
-        "The Tenants are being read, which takes some seconds after a start. Reload the page. If this lasts, the ledger's log says what \
-         the API server answers."
-    )]
-    NotFilled,
+    /// Nothing was computed.
+    #[error(transparent)]
+    Computing(#[from] ComputeError),
     /// A template does not fit its values.
     #[error(transparent)]
     Template(#[from] minijinja::Error),
     /// The table cannot be written.
     #[error(transparent)]
     Csv(#[from] CsvError),
-    /// The work was stopped.
-    #[error(transparent)]
-    Stopped(#[from] tokio::task::JoinError),
 }
 
 impl PageError {
@@ -48,8 +43,10 @@ impl PageError {
         match self {
             Self::Parameter(_) => StatusCode::BAD_REQUEST,
             Self::NoSuchTenant { .. } | Self::NoSuchFile => StatusCode::NOT_FOUND,
-            Self::NotFilled => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Template(_) | Self::Csv(_) | Self::Stopped(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Computing(ComputeError::NotFilled) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Template(_) | Self::Csv(_) | Self::Computing(ComputeError::Stopped(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 }

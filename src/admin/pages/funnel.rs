@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::parameters::Parameters;
 use super::tenant::milestone_words;
-use super::{PageResult, Seen, page, worked_out};
+use super::{PageResult, Seen, page};
 use crate::admin::{Admin, Owner};
 use crate::analytics::{
     ActivationMetrics, Durations, Funnel, FunnelStep, Group, Journey, Milestone, Span, Target, Verdict, minutes,
@@ -265,7 +265,6 @@ fn verdict(better: &Verdict) -> String {
 /// `GET /admin/funnel`
 pub async fn show(State(admin): State<Arc<Admin>>, owner: Owner, RawQuery(query): RawQuery) -> PageResult {
     let days = Parameters::days(query.as_deref())?;
-    let seen = admin.seen()?;
-    let view = worked_out(move || Ok(FunnelPage::of(&seen, days))).await?;
+    let view = admin.view(move |seen| FunnelPage::of(seen, days)).await?;
     page(&owner, "/admin/funnel", "admin/funnel.html", &view)
 }

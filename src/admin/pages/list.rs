@@ -12,7 +12,7 @@ use serde::Serialize;
 use strum::IntoEnumIterator;
 
 use super::words::{Moment, Named, Stage};
-use super::{PageResult, Seen, page, worked_out};
+use super::{PageResult, Seen, page};
 use crate::admin::attention::{Kind, items};
 use crate::admin::{Admin, Owner};
 use crate::api::{Tenant, Timestamp, Usage};
@@ -147,9 +147,8 @@ fn csv(seen: &Seen, filter: &Filter) -> Result<String, CsvError> {
 /// `GET /admin/tenants`
 pub async fn show(State(admin): State<Arc<Admin>>, owner: Owner, RawQuery(query): RawQuery) -> PageResult {
     let filter = Filter::of(query.as_deref())?;
-    let seen = admin.seen()?;
     if filter.form == Form::Csv {
-        let text = worked_out(move || Ok(csv(&seen, &filter)?)).await?;
+        let text = admin.view(move |seen| csv(seen, &filter)).await??;
         let headers = [
             (header::CONTENT_TYPE, "text/csv; charset=utf-8"),
             (header::CONTENT_DISPOSITION, "attachment; filename=\"tenants.csv\""),
@@ -157,7 +156,7 @@ pub async fn show(State(admin): State<Arc<Admin>>, owner: Owner, RawQuery(query)
         return Ok((headers, text).into_response());
     }
     let plans = admin.tenants.plans().iter().filter_map(|plan| plan.metadata.name.clone()).collect();
-    let view = worked_out(move || Ok(List::of(&seen, &plans, &filter))).await?;
+    let view = admin.view(move |seen| List::of(seen, &plans, &filter)).await?;
     page(&owner, "/admin/tenants", "admin/tenants.html", &view)
 }
 

@@ -104,22 +104,10 @@ impl Seen {
 }
 
 impl Admin {
-    /// What the watch has seen. A page that shows half of the Tenants would be wrong, so there is none before the end of
-    /// the first listing.
-    fn seen(&self) -> Result<Seen, PageError> {
-        if !self.tenants.is_filled() {
-            return Err(PageError::NotFilled);
-        }
-        Ok(Seen { tenants: self.tenants.all(), now: self.clock.read().now })
+    /// A view of all Tenants.
+    async fn view<T: Send + 'static>(&self, of: impl FnOnce(&Seen) -> T + Send + 'static) -> Result<T, PageError> {
+        Ok(self.computed(move |tenants, now| of(&Seen { tenants, now })).await?)
     }
-}
-
-/// Works out a page apart from the threads that answer requests: with many Tenants it takes a while, and the ledger counts
-/// in the same process.
-async fn worked_out<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, PageError> + Send + 'static,
-) -> Result<T, PageError> {
-    tokio::task::spawn_blocking(work).await?
 }
 
 /// Shows a view. `here` is the path in the menu.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::parameters::Parameters;
 use super::words::{Moment, Named, Stage, list_href};
-use super::{PageResult, Seen, page, worked_out};
+use super::{PageResult, Seen, page};
 use crate::admin::attention::{Item, groups};
 use crate::admin::{Admin, Owner};
 use crate::plain::plain;
@@ -94,7 +94,6 @@ impl Needs {
 /// `GET /admin`
 pub async fn show(State(admin): State<Arc<Admin>>, owner: Owner, RawQuery(query): RawQuery) -> PageResult {
     Parameters::of(query.as_deref(), &[])?;
-    let seen = admin.seen()?;
-    let view = worked_out(move || Ok(Needs::of(&seen))).await?;
+    let view = admin.view(Needs::of).await?;
     page(&owner, "/admin", "admin/needs.html", &view)
 }

@@ -15,6 +15,7 @@ use super::parameters::Parameters;
 use super::words::{Moment, Named, Stage, duration};
 use super::{PageResult, page};
 use crate::admin::attention::items;
+use crate::admin::computing::ComputeError;
 use crate::admin::{Admin, Owner};
 use crate::analytics::{Journey, Milestone};
 use crate::api::money::thousands;
@@ -221,7 +222,7 @@ pub async fn show(
 ) -> PageResult {
     Parameters::of(query.as_deref(), &[])?;
     if !admin.tenants.is_filled() {
-        return Err(PageError::NotFilled);
+        return Err(ComputeError::NotFilled.into());
     }
     let Some(tenant) = admin.tenants.get(&namespace, &name) else {
         return Err(PageError::NoSuchTenant { namespace: plain(&namespace), name: plain(&name) });
