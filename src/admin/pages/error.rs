@@ -61,7 +61,7 @@ impl IntoResponse for PageError {
             // It is logged, and says nothing of itself.
             _ => return Problem::internal("a page", &self).into_response(),
         };
-        match render("admin/message.html", context! { title, text => self.to_string() }) {
+        match render("admin/message.html", context! { title, text => self.to_string(), menu => true }) {
             Ok(page) => (status, page).into_response(),
             Err(error) => Problem::internal("a page", &error).into_response(),
         }

@@ -234,10 +234,14 @@ fn ten_thousand_tenants_are_a_page_of_fifty_and_soon_there() {
 
 #[test]
 fn a_wrong_address_is_told_what_is_allowed() {
-    let page = render("admin/message.html", context! { title => "Not found", text => "There is no Tenant <b>." });
+    let page = render(
+        "admin/message.html",
+        context! { title => "Not found", text => "There is no Tenant <b>.", menu => true },
+    );
     let page = page.expect("a page").0;
     check("message", &page);
-    assert!(page.contains("There is no Tenant &lt;b&gt;."), "{page}");
+    assert!(page.contains("There is no Tenant &lt;b&gt;.") && page.contains("<nav"), "{page}");
+    assert!(!page.contains("<form"), "a token of the session is not known here: {page}");
 }
 
 #[test]
