@@ -84,6 +84,8 @@ try {
 
   // After the log-out, nothing is shown any more.
   await page.getByRole("button", { name: "Log out" }).click();
+  await page.waitForURL(`${WEB_URL}/admin/login`);
+  await page.getByLabel("Admin token").waitFor();
   await page.goto(`${WEB_URL}/admin/tenants`);
   check(page.url() === `${WEB_URL}/admin/login`, `after the log-out: ${page.url()}`);
   check(!complaints.length, complaints.join("\n"));

@@ -37,7 +37,7 @@ export async function open(options) {
     const html = (response.headers()["content-type"] ?? "").startsWith("text/html");
     if (!html || !response.request().isNavigationRequest()) return;
     sent = response.text();
-    // A page that is left at once has no text any more. One that is judged must have it.
+    // A page that is left before it is judged may have no text any more.
     sent.catch(() => {});
   });
   page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
