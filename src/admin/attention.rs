@@ -89,12 +89,14 @@ pub fn refund(tenant: &Tenant) -> String {
             "Billed by hand, so the operator refunds nothing".into()
         }
         None => "The refund is not settled yet".into(),
-        Some(refund) if refund.waived => format!("A person settles the refund since {}", refund.at),
-        Some(refund) if refund.amount == 0 => "Nothing had been paid, so nothing is refunded".into(),
+        Some(refund) if refund.waived => {
+            format!("An admin took over the refund at {}; the operator refunds nothing", refund.at)
+        }
+        Some(refund) if refund.amount == 0 => "The customer had paid nothing, so there is no refund".into(),
         Some(refund) => {
             let currency = refund.currency.clone().unwrap_or_default();
             let money = crate::api::money::Money { amount: refund.amount, currency };
-            format!("{money} were refunded at {}", refund.at)
+            format!("The operator refunded {money} at {}", refund.at)
         }
     }
 }
@@ -119,7 +121,7 @@ impl<'a> Seen<'a> {
     /// The words of a condition, or else those of the status.
     fn words(self, type_: &str) -> &'a str {
         let shown = self.condition(type_).map(|condition| &*condition.message).filter(|message| !message.is_empty());
-        shown.or(self.status.message.as_deref()).unwrap_or("The operator says nothing of it yet")
+        shown.or(self.status.message.as_deref()).unwrap_or("The operator has not reported a reason yet")
     }
 
     /// Since when a condition is what it is.
@@ -137,7 +139,7 @@ impl<'a> Seen<'a> {
     }
 
     fn failed(self) -> Option<Item<'a>> {
-        let message = || format!("{}. {}", self.words(READY).trim_end_matches('.'), refund(self.tenant));
+        let message = || format!("{}. {}.", self.words(READY).trim_end_matches('.'), refund(self.tenant));
         (self.status.phase == Some(Phase::Failed)).then(|| self.item(Kind::Failed, self.in_phase_since(), message()))
     }
 

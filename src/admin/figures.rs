@@ -76,7 +76,7 @@ impl Asked {
                 return Err(unknown(&name, known));
             };
             if seen.contains(name) {
-                return Err(wrong(name, "is there more than once"));
+                return Err(wrong(name, "appears more than once"));
             }
             seen.push(*name);
             if *name == "days" {
@@ -222,7 +222,7 @@ mod tests {
         ] {
             assert_eq!(refused(query, WITH_DAYS), "days must be a whole number from 1 to 3650", "{query}");
         }
-        assert_eq!(refused("days=1&days=2", WITH_DAYS), "days is there more than once");
+        assert_eq!(refused("days=1&days=2", WITH_DAYS), "days appears more than once");
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl ActivationMetrics {
         let provisioned = reached(&cohort, Milestone::Provisioned);
         let provisioning_failed = cohort.iter().filter(|journey| failed(journey)).count();
         let provisioning_success_rate = percentage(provisioned, provisioned + provisioning_failed);
-        let within = |from: &Moment<'_>, to: &Moment<'_>, limit| rate_within(&cohort, from, to, limit, span.until);
+        let within =
+            |from: &Moment<'_>, to: &Moment<'_>, limit| rate_within(&cohort, from, to, limit, span.until.plus(-1));
         let signup = |journey: &Journey| Some(journey.signed_up);
         let payment = |journey: &Journey| journey.reached(Milestone::Payment);
         let completed = |journey: &Journey| journey.reached(Milestone::Completed);

@@ -18,6 +18,6 @@ pub use funnel::{ConversionRates, Funnel, FunnelStep, Group, Span};
 pub use histogram::{TimeBucket, TimeRange, activation_histogram};
 pub use journey::{Customer, Journey};
 pub use milestone::Milestone;
-pub use rates::{Interval, Verdict};
+pub use rates::{ENOUGH, Interval, Verdict};
 pub use stuck::{Stuck, StuckAfter, StuckCustomer, StuckReason, stuck, stuck_reason};
 pub use words::{minutes, percent};

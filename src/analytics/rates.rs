@@ -45,7 +45,7 @@ pub enum Verdict {
 pub type Trials<'a> = (&'a str, usize, usize);
 
 /// Customers that each group needs before the comparison means anything: below, the test's approximation fails.
-const ENOUGH: usize = 30;
+pub const ENOUGH: usize = 30;
 
 /// Compares two groups by the test of two proportions.
 #[allow(clippy::cast_precision_loss)]

@@ -102,7 +102,7 @@ pub fn stuck_reason(journey: &Journey, now: Timestamp) -> Option<StuckReason> {
         // A customer who works through the API never opens a page, and is not stuck.
         (None, None) if own.is_none() => {
             let since = journey.reached(Milestone::Provisioned)?;
-            let action = "Send the welcome e-mail again, or call: the customer pays and has not seen the account";
+            let action = "Send the welcome e-mail again, or call: the customer has not seen the account";
             late(since, TO_LOG_IN).then_some(StuckReason { after: StuckAfter::Payment, since, action })
         }
         (Some(since), None) if own.is_none() => {

@@ -32,10 +32,10 @@ pub struct AdminArgs {
         overrides_with = "admin_token"
     )]
     admin_token: Vec<SecretString>,
-    /// File that holds them instead.
+    /// File with the tokens, instead of --admin-token.
     #[arg(long, env = "ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
-    /// Show the Tenants of these namespaces only at `/admin`, comma-separated. Default: all namespaces.
+    /// Namespaces whose Tenants `/admin` shows, comma-separated. Default: all namespaces.
     #[arg(long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', overrides_with = "namespaces")]
     namespaces: Vec<String>,
 }
@@ -43,11 +43,7 @@ pub struct AdminArgs {
 /// Where browsers can go.
 fn web_url(text: &str) -> Result<Url, String> {
     let url: Url = text.parse().map_err(|error| format!("{error}"))?;
-    if matches!(url.scheme(), "http" | "https") {
-        Ok(url)
-    } else {
-        Err("write http:// or https:// at its beginning".into())
-    }
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err("must start with http:// or https://".into()) }
 }
 
 impl AdminArgs {
@@ -56,8 +52,7 @@ impl AdminArgs {
         let Some(listen) = self.admin_listen else { return Ok(None) };
         let tokens = self.tokens()?;
         let client = kube.client().await.context(
-            "--admin-listen shows the Tenants of a cluster, also with --own-clock: name a cluster, or leave --admin-listen \
-             out",
+            "--admin-listen needs a cluster, even with --own-clock: set --kubeconfig or --context, or remove --admin-listen",
         )?;
         Ok(Some(AdminConfig {
             listen,

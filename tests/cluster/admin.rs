@@ -229,7 +229,7 @@ async fn strangers_and_wrong_requests_are_refused_with_what_to_do() {
     }
     for (query, wanted) in [
         ("/activation/metrics?day=3", "There is no parameter"),
-        ("/activation/metrics?days=3&days=4", "days is there more than once"),
+        ("/activation/metrics?days=3&days=4", "days appears more than once"),
         ("/analytics/stuck-customers?days=3", "This path takes: format."),
         ("/analytics/stuck-customers?format=xml", "format must be json or csv"),
     ] {

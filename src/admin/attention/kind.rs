@@ -58,19 +58,19 @@ impl Kind {
             Self::DataUnclear => "Documents that are missing or in two places",
             Self::UsageNotBilled => "Usage that is not billed",
             Self::BilledWrong => "Billed differently than planned",
-            Self::SuspendedForPayment => "Suspended for a missing payment",
-            Self::StuckAfterPayment => "Paid and never logged in",
-            Self::StuckAfterLogin => "Logged in and never asked",
-            Self::StuckAfterQuery => "Asked and stored no document",
+            Self::SuspendedForPayment => "Suspended: payment missing or subscription ended",
+            Self::StuckAfterPayment => "In service and never logged in",
+            Self::StuckAfterLogin => "Logged in, no answer yet",
+            Self::StuckAfterQuery => "Got an answer, no document of their own",
             Self::ErasureOverdue => "Erasures that are overdue",
-            Self::ErasureOnHold => "Erasures that wait",
+            Self::ErasureOnHold => "Erasures on legal hold",
         }
     }
 
     /// What it means, and what to do.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Failed => "The tenant could not be set up, and the attempts are over. Fix the cause, then retry.",
+            Self::Failed => "The operator stopped trying to set up the tenant. Fix the cause, then retry.",
             Self::RefundOwed => {
                 "The customer paid and has not got the money back. The controller retries; the message says what it waits for."
             }
@@ -78,8 +78,8 @@ impl Kind {
                 "The change would affect too many tenants at once, or Stripe does not know the customer. Look at the cause, then confirm."
             }
             Self::Disputed => {
-                "The customer disputes a payment at the bank. Answer in Stripe's dashboard. Once it is settled with the customer, set the \
-                 annotation with the dispute's id, which the message names."
+                "The customer disputes a payment at the bank. Answer in Stripe's dashboard. If the bank decided for the customer and \
+                 you settled it with them, set the annotation to the dispute's id, which the message names."
             }
             Self::PhaseTooLong => {
                 "The tenant should have left its phase by now. The command explains what it waits for."
@@ -91,17 +91,19 @@ impl Kind {
                 "The tenant's namespace is gone, or a second one holds documents of the tenant. The command explains which."
             }
             Self::UsageNotBilled => {
-                "Stripe has not got all usage of this tenant, so the invoice is too low. The command shows the numbers."
+                "Stripe does not have all usage of this tenant, so the invoice is too low. The command shows the numbers."
             }
             Self::BilledWrong => {
                 "Stripe bills another price or a second subscription, or nothing for a tenant that is served. The command lists what is billed."
             }
             Self::SuspendedForPayment => {
-                "The customer has not paid and is not served. The data is kept. The command prints the link to pay."
+                "The customer has not paid, or ended the subscription, and is not served. The operator keeps the data. The command prints the link to pay."
             }
-            Self::StuckAfterPayment => "In service for 48 hours, and the customer has not opened the account.",
-            Self::StuckAfterLogin => "Logged in 24 hours ago, and no question was answered with a source.",
-            Self::StuckAfterQuery => "Got the first answer 24 hours ago, and stored no document of their own.",
+            Self::StuckAfterPayment => {
+                "The tenant is in service for 48 hours, and the customer has not opened the account."
+            }
+            Self::StuckAfterLogin => "The customer logged in 24 hours ago and has no answer with a source yet.",
+            Self::StuckAfterQuery => "The customer got the first answer 24 hours ago and has stored no document.",
             Self::ErasureOverdue => {
                 "The data of a closed tenant should be erased by now. The command explains what is left and why."
             }
@@ -120,7 +122,7 @@ impl Kind {
                 tenant("why")
             }
             Self::Disputed => {
-                format!("kubectl annotate tenant {name} -n {namespace} {ACCEPT_DISPUTE_ANNOTATION}=DISPUTE")
+                format!("kubectl annotate --overwrite tenant {name} -n {namespace} {ACCEPT_DISPUTE_ANNOTATION}=DISPUTE")
             }
             Self::UsageNotBilled => tenant("usage") + " --billed",
             Self::BilledWrong => tenant("subscriptions"),

@@ -33,15 +33,15 @@ fn a_failed_tenant_says_what_became_of_the_payment() {
     let (since, said) =
         one(&failed(json!({"amount": 4900, "currency": "usd", "at": "2026-11-30T11:01:00Z"})), Kind::Failed);
     assert_eq!(since, Some(at("2026-11-30T11:00:00Z")));
-    assert_eq!(said, "Pinecone refused the call. 49.00 USD were refunded at 2026-11-30T11:01:00Z");
+    assert_eq!(said, "Pinecone refused the call. The operator refunded 49.00 USD at 2026-11-30T11:01:00Z.");
     let nothing = failed(json!({"amount": 0, "at": "2026-11-30T11:01:00Z"}));
-    assert!(one(&nothing, Kind::Failed).1.ends_with("Nothing had been paid, so nothing is refunded"));
+    assert!(one(&nothing, Kind::Failed).1.ends_with("The customer had paid nothing, so there is no refund."));
     let waived = failed(json!({"amount": 0, "at": "2026-11-30T11:01:00Z", "waived": true}));
-    assert!(one(&waived, Kind::Failed).1.contains("A person settles the refund"));
+    assert!(one(&waived, Kind::Failed).1.contains("An admin took over the refund"));
     assert_eq!(kinds(&waived), [Kind::Failed]);
     let mut owed = failed(json!(null));
     assert_eq!(kinds(&owed), [Kind::Failed, Kind::RefundOwed]);
-    assert!(one(&owed, Kind::Failed).1.ends_with("The refund is not settled yet"));
+    assert!(one(&owed, Kind::Failed).1.ends_with("The refund is not settled yet."));
     owed.spec.billing.mode = BillingMode::Manual;
     assert_eq!(kinds(&owed), [Kind::Failed], "the operator owes nothing to a customer who is billed by hand");
 }

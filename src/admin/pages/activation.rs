@@ -43,12 +43,13 @@ impl Activation {
             ],
             targets: vec![
                 [
-                    "Of those who paid, completed the setup within 24 hours".into(),
+                    "Of those who paid at least 24 hours ago: completed the setup within 24 hours of the payment"
+                        .into(),
                     percent(targets.wizard_within_24h_rate.actual),
                     target_words(targets.wizard_within_24h_rate),
                 ],
                 [
-                    "Half of the customers got the first answer within".into(),
+                    "Median time to the first answer, of those who got one".into(),
                     targets.median_minutes_to_first_query.actual.map(minutes).unwrap_or_default(),
                     below(targets.median_minutes_to_first_query),
                 ],

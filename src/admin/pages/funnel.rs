@@ -10,8 +10,8 @@ use super::tenant::milestone_words;
 use super::{PageResult, Seen, page};
 use crate::admin::{Admin, Owner};
 use crate::analytics::{
-    ActivationMetrics, Durations, Funnel, FunnelStep, Group, Journey, Milestone, Span, Target, Verdict, minutes,
-    percent,
+    ActivationMetrics, Durations, ENOUGH, Funnel, FunnelStep, Group, Journey, Milestone, Span, Target, Verdict,
+    minutes, percent,
 };
 use crate::api::money::thousands;
 use crate::plain::plain;
@@ -82,23 +82,33 @@ impl FunnelPage {
                 Groups::of("plans", "Plans", "Plan", &funnel.plans),
                 Groups::of("weeks", "Weeks of the signup", "Week (UTC)", &funnel.weeks),
             ],
-            verdict: verdict(&funnel.better_variant),
-            losing: funnel.steps.iter().filter(|step| step.high_drop_off).map(loses).collect(),
+            verdict: verdict(&funnel),
+            losing: losing(&funnel.steps),
         }
     }
 }
 
-/// Such as `Logged in: 45.0 % of those who reached "Set up" did not go on`.
+/// The steps that lose more than 40 %. After the first one that no customer reached, the others say nothing more.
+fn losing(steps: &[FunnelStep]) -> Vec<String> {
+    let empty = steps.iter().position(|step| step.high_drop_off && step.customers == 0);
+    let told = empty.map_or(steps.len(), |first| first + 1);
+    steps[..told].iter().filter(|step| step.high_drop_off).map(loses).collect()
+}
+
+/// Such as `Logged in: 45.0 % of those who reached "Set up" did not reach this step`.
 fn loses(step: &FunnelStep) -> String {
     let before = step.previous.map(milestone_words).unwrap_or_default();
     let (here, lost) = (milestone_words(step.milestone), percent(step.drop_off));
-    format!("{here}: {lost} of those who reached \u{201c}{before}\u{201d} did not come here")
+    format!("{here}: {lost} of those who reached \u{201c}{before}\u{201d} did not reach this step")
 }
 
 fn plot(funnel: &Funnel, metrics: &ActivationMetrics) -> Plot {
     let of = |milestone| funnel.steps.iter().find(|step| step.milestone == milestone).map_or(0, |step| step.customers);
     let target = |milestone| match milestone {
-        Milestone::Provisioned => Some(share(metrics.targets.provisioning_success_rate, of(Milestone::Payment))),
+        Milestone::Provisioned => {
+            let tried = metrics.provisioned + metrics.provisioning_failed;
+            Some(share(metrics.targets.provisioning_success_rate, tried))
+        }
         Milestone::Completed => Some(share(metrics.targets.activation_rate, funnel.total_signups)),
         _ => None,
     };
@@ -151,7 +161,7 @@ fn share(target: Target, of: usize) -> usize {
 fn note(metrics: &ActivationMetrics) -> String {
     let targets = &metrics.targets;
     format!(
-        "The dashed lines are the targets: {:.0} % of those who paid are set up, and {:.0} % of the signups complete the setup. A loss of \
+        "The dashed lines are the targets: {:.0} % of the tenants that were set up or failed are set up, and {:.0} % of the signups complete the setup. A loss of \
          more than 40 % is written beside its bar.",
         targets.provisioning_success_rate.target, targets.activation_rate.target
     )
@@ -207,14 +217,14 @@ fn rates(metrics: &ActivationMetrics) -> Vec<Rate> {
     ]
 }
 
-/// Such as `70 %: missed`.
+/// Such as `at least 70 %: missed`.
 pub fn target_words(target: Target) -> String {
     let met = match target.met {
         Some(true) => ": met",
         Some(false) => ": missed",
         None => "",
     };
-    format!("{:.0} %{met}", target.target)
+    format!("at least {:.0} %{met}", target.target)
 }
 
 impl Time {
@@ -251,8 +261,10 @@ impl Groups {
     }
 }
 
-fn verdict(better: &Verdict) -> String {
-    match better {
+fn verdict(funnel: &Funnel) -> String {
+    let few = funnel.variants.len() < 2 || funnel.variants.iter().any(|group| group.signups < ENOUGH);
+    match &funnel.better_variant {
+        _ if few => format!("There are too few customers to compare the variants: each needs {ENOUGH}."),
         Verdict::Better(variant) => {
             format!(
                 "More customers complete the setup with the variant {variant}. Luck alone shows as much less than once in 20 times."

@@ -33,11 +33,11 @@ impl Parameters {
         let mut found = Vec::<(&'static str, String)>::new();
         for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let Some(name) = known.iter().find(|known| **known == name) else {
-                let all = known.join(", ");
-                return Err(ParameterError::new(&name, format!("there is no such parameter. This page takes: {all}")));
+                let takes = if known.is_empty() { "no parameters".into() } else { known.join(", ") };
+                return Err(ParameterError::new(&name, format!("there is no such parameter. This page takes {takes}")));
             };
             if found.iter().any(|(there, _)| there == name) {
-                return Err(ParameterError::new(name, "is there more than once. Send it once"));
+                return Err(ParameterError::new(name, "appears more than once. Send it once"));
             }
             found.push((name, value.into_owned()));
         }
@@ -87,9 +87,9 @@ mod tests {
         {
             assert_eq!(days(query), Err("days: must be a whole number from 1 to 3650.".into()), "{query}");
         }
-        assert_eq!(days("days=1&days=2"), Err("days: is there more than once. Send it once.".into()));
+        assert_eq!(days("days=1&days=2"), Err("days: appears more than once. Send it once.".into()));
         let strange = days("d%E2%80%AEays%1b[2J=1").expect_err("unknown");
-        assert_eq!(strange, "d ays [2J: there is no such parameter. This page takes: days.");
+        assert_eq!(strange, "d ays [2J: there is no such parameter. This page takes days.");
         assert!(days(&format!("{}=1", "a".repeat(5000))).expect_err("unknown").len() < 120);
     }
 }

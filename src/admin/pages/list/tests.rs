@@ -80,8 +80,8 @@ fn a_wrong_parameter_is_named_with_what_is_allowed() {
         ("page=x", "page: must be a whole number"),
         ("format=xlsx", "format: must be one of: html, csv."),
         ("attention=none", "attention: must be one of: failed, refund-owed, held"),
-        ("order=x", "order: there is no such parameter. This page takes: search, phase,"),
-        ("page=1&page=2", "page: is there more than once"),
+        ("order=x", "order: there is no such parameter. This page takes search, phase,"),
+        ("page=1&page=2", "page: appears more than once"),
     ] {
         let error = Filter::of(Some(query)).expect_err(query).to_string();
         assert!(error.starts_with(said), "{query}: {error}");

@@ -26,7 +26,7 @@ pub fn of(tenant: &Tenant, status: &TenantStatus) -> Vec<Fact> {
         fact("Subscription is", status.subscription.as_ref().map(ToString::to_string)),
         linked("Customer", "customers", refs.customer_id),
         linked("Subscription", "subscriptions", refs.subscription_id),
-        fact("Paid", time(status.paid_at)),
+        fact("Payment or trial confirmed", time(status.paid_at)),
         fact("Trial ends", time(status.trial_ends_at)),
         fact("Payment late since", time(status.payment_late_since)),
         fact("Payment link ends", status.checkout.as_ref().map(|checkout| checkout.expires_at.to_string())),
