@@ -1,5 +1,5 @@
 //! Wrong admin tokens are slowed down: those of one address, and those of all together, so that many addresses guess no
-//! faster. Beyond that, no token is looked at for a while, also not the right one. Sessions go on.
+//! faster. The right one never waits, and sessions go on.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// Whether a token of this address is looked at; the wait where it is not.
+    /// Whether a wrong token of this address is answered; the wait where it is not.
     pub fn check(&self, client: IpAddr) -> Result<(), Duration> {
         self.by_address.check(&network(client).to_string()).and_then(|()| self.all.check(ALL))
     }

@@ -129,6 +129,10 @@ impl Admin {
         &self,
         of: impl FnOnce(&[Journey], Timestamp) -> T + Send + 'static,
     ) -> Result<T, Problem> {
+        if self.tenants.is_old() {
+            let detail = "The API server has not answered for minutes, so the figures would be old. The log of the ledger says why.";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::NotReady, detail).after(AGAIN));
+        }
         let figures = self.computed(|tenants, now| {
             let journeys: Vec<_> = tenants.iter().filter_map(|tenant| Journey::of(tenant)).collect();
             of(&journeys, now)

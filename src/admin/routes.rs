@@ -41,10 +41,12 @@ pub fn routes(admin: Arc<Admin>) -> Router {
 
 /// Whether the Tenants are known.
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
-    if admin.tenants.is_filled() {
-        (StatusCode::OK, "ready")
-    } else {
+    if !admin.tenants.is_filled() {
         (StatusCode::SERVICE_UNAVAILABLE, "reading the Tenants")
+    } else if admin.tenants.is_old() {
+        (StatusCode::SERVICE_UNAVAILABLE, "the API server does not answer")
+    } else {
+        (StatusCode::OK, "ready")
     }
 }
 

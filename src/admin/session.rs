@@ -20,6 +20,8 @@ use crate::access_tokens;
 use crate::web::serving::cookies::cookies;
 use crate::web::serving::problem::{Code, Problem};
 
+/// For how long the API server may be silent before pages say so: a restart takes less.
+const SHOWN_AFTER: Duration = Duration::from_secs(30);
 /// How long a session lasts.
 const LIFE: Duration = Duration::from_hours(12);
 /// Sessions at the same time. The one that ends first makes room.
@@ -85,15 +87,16 @@ impl Admin {
         }
     }
 
-    /// Whether this is the admin token. Fails with the wait where too many wrong ones came before it.
+    /// Whether this is the admin token. A wrong one fails with the wait where too many came before it. The right one never
+    /// waits: a token cannot be guessed, and strangers could keep the owner out otherwise.
     fn check(&self, token: &str, client: SocketAddr) -> Result<bool, Duration> {
-        self.attempts.check(client.ip())?;
-        let right = self.tokens.knows(token);
-        if !right {
-            self.attempts.note(client.ip());
-            tracing::warn!(target: "audit", event = "admin_token_refused", client = %client.ip());
+        if self.tokens.knows(token) {
+            return Ok(true);
         }
-        Ok(right)
+        self.attempts.check(client.ip())?;
+        self.attempts.note(client.ip());
+        tracing::warn!(target: "audit", event = "admin_token_refused", client = %client.ip());
+        Ok(false)
     }
 }
 
@@ -104,12 +107,22 @@ fn too_many(wait: Duration) -> Problem {
 /// An admin with a session. A browser without one is sent to the log-in page.
 pub struct Owner {
     csrf: String,
+    /// For how long the API server has told nothing, if that is so.
+    silent: Option<Duration>,
 }
 
 impl Owner {
     /// The token of the session's forms: a form sends it in the field `csrf`.
     pub fn csrf(&self) -> &str {
         &self.csrf
+    }
+
+    /// What a page says of its age, if it may be old.
+    pub fn notice(&self) -> Option<String> {
+        let silent = self.silent.filter(|silent| *silent >= SHOWN_AFTER)?;
+        let minutes = silent.as_secs() / 60;
+        let time = if minutes == 0 { "a minute".into() } else { format!("{} minutes", minutes + 1) };
+        Some(format!("The API server has not answered for {time}. This page shows what was known before."))
     }
 }
 
@@ -118,7 +131,8 @@ impl FromRequestParts<Arc<Admin>> for Owner {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Redirect> {
         let session = admin.session(&parts.headers);
-        session.map(|number| Self { csrf: csrf(number) }).ok_or_else(|| Redirect::to("/admin/login"))
+        let owner = |number: &str| Self { csrf: csrf(number), silent: admin.tenants.silent_for() };
+        session.map(owner).ok_or_else(|| Redirect::to("/admin/login"))
     }
 }
 
@@ -129,7 +143,8 @@ impl FromRequestParts<Arc<Admin>> for Reader {
     type Rejection = Response;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Arc<Admin>) -> Result<Self, Response> {
-        if !parts.headers.contains_key(header::AUTHORIZATION) && admin.session(&parts.headers).is_some() {
+        // A proxy's own log-in, such as Basic, is nothing to this port.
+        if access_tokens::shown(&parts.headers).is_none() && admin.session(&parts.headers).is_some() {
             return Ok(Self);
         }
         let ConnectInfo(client) = client(parts, admin).await?;

@@ -1,7 +1,8 @@
 //! The Tenants and Plans of the cluster, as a watch keeps them: no page and no figure asks the API server.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use kube::runtime::reflector::store::Writer;
@@ -21,6 +22,31 @@ pub struct Tenants {
     plans: Store<Plan>,
     /// Listings that are not complete yet.
     missing: Arc<AtomicUsize>,
+    silence: Arc<Mutex<Option<Silence>>>,
+}
+
+/// Watches that fail, again and again.
+#[derive(Clone, Copy, Debug)]
+struct Silence {
+    began: Instant,
+    last: Instant,
+}
+
+/// Between two failures of a watch that cannot go on, at most. kube waits for 30 seconds at most.
+const FAILS_AGAIN: Duration = Duration::from_mins(2);
+/// After which what is known is too old for figures.
+const OLD: Duration = Duration::from_mins(5);
+
+/// A watch has failed. One that fails again soon is the same silence.
+fn failed(before: Option<Silence>, now: Instant) -> Silence {
+    let same = before.filter(|silence| now.duration_since(silence.last) < FAILS_AGAIN);
+    Silence { began: same.map_or(now, |silence| silence.began), last: now }
+}
+
+/// How long a silence lasts, if it is not over.
+fn lasts(silence: Option<Silence>, now: Instant) -> Option<Duration> {
+    let silence = silence.filter(|silence| now.duration_since(silence.last) < FAILS_AGAIN)?;
+    Some(now.duration_since(silence.began))
 }
 
 impl Tenants {
@@ -31,9 +57,10 @@ impl Tenants {
         let some = namespaces.iter().map(|namespace| Api::<Tenant>::namespaced(client.clone(), namespace));
         let apis: Vec<_> = if namespaces.is_empty() { all.into() } else { some.collect() };
         let missing = Arc::new(AtomicUsize::new(apis.len() + 1));
-        let scopes = apis.into_iter().map(|api| follow(tasks, api, "Tenants", &missing)).collect();
-        let plans = follow(tasks, Api::<Plan>::all(client.clone()), "Plans", &missing);
-        Self { scopes, plans, missing }
+        let silence = Arc::default();
+        let scopes = apis.into_iter().map(|api| follow(tasks, api, "Tenants", (&missing, &silence))).collect();
+        let plans = follow(tasks, Api::<Plan>::all(client.clone()), "Plans", (&missing, &silence));
+        Self { scopes, plans, missing, silence }
     }
 
     /// Every Tenant in scope, by namespace and name.
@@ -55,6 +82,17 @@ impl Tenants {
         all
     }
 
+    /// For how long the API server has not told what changes, if that is so: nothing of it would be seen.
+    pub fn silent_for(&self) -> Option<Duration> {
+        let silence = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        lasts(silence, Instant::now())
+    }
+
+    /// Whether what is known is too old for figures.
+    pub fn is_old(&self) -> bool {
+        self.silent_for().is_some_and(|silent| silent >= OLD)
+    }
+
     /// Whether everything was listed once. From then on it is as new as the API server has told.
     pub fn is_filled(&self) -> bool {
         self.missing.load(Ordering::Relaxed) == 0
@@ -65,19 +103,26 @@ fn place(tenant: &Tenant) -> (Option<&str>, Option<&str>) {
     (tenant.metadata.namespace.as_deref(), tenant.metadata.name.as_deref())
 }
 
+/// What all watches share: how many listings are missing, and since when they fail.
+type Shared<'a> = (&'a Arc<AtomicUsize>, &'a Arc<Mutex<Option<Silence>>>);
+
 /// A store, and a task that keeps it as the API server has the objects.
-fn follow<K>(tasks: &mut JoinSet<()>, api: Api<K>, what: &'static str, missing: &Arc<AtomicUsize>) -> Store<K>
+fn follow<K>(tasks: &mut JoinSet<()>, api: Api<K>, what: &'static str, (missing, silence): Shared<'_>) -> Store<K>
 where
     K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
     let (reader, writer) = store();
-    tasks.spawn(keep(api, writer, what, missing.clone()));
+    tasks.spawn(keep(api, writer, what, (missing.clone(), silence.clone())));
     reader
 }
 
-async fn keep<K>(api: Api<K>, mut writer: Writer<K>, what: &'static str, missing: Arc<AtomicUsize>)
-where
+async fn keep<K>(
+    api: Api<K>,
+    mut writer: Writer<K>,
+    what: &'static str,
+    (missing, silence): (Arc<AtomicUsize>, Arc<Mutex<Option<Silence>>>),
+) where
     K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
@@ -91,7 +136,11 @@ where
                     missing.fetch_sub(1, Ordering::Relaxed);
                 }
             }
-            Err(error) => tracing::warn!(%error, "the watch of {what} for /admin broke off; it resumes"),
+            Err(error) => {
+                tracing::warn!(%error, "the watch of {what} for /admin broke off; it resumes");
+                let mut silence = silence.lock().unwrap_or_else(PoisonError::into_inner);
+                *silence = Some(failed(*silence, Instant::now()));
+            }
         }
     }
 }
@@ -102,4 +151,23 @@ fn slim<K: kube::Resource>(mut event: Event<K>) -> Event<K> {
         object.meta_mut().managed_fields = None;
     }
     event
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_lasts_while_watches_fail_and_is_over_once_they_do_not() {
+        let (began, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(lasts(None, began), None);
+        let mut silence = Some(failed(None, began));
+        for n in 1..=10 {
+            silence = Some(failed(silence, began + second * 30 * n));
+        }
+        assert_eq!(lasts(silence, began + second * 310), Some(second * 310));
+        assert_eq!(lasts(silence, began + second * 421), None, "no failure for two minutes");
+        let again = Some(failed(silence, began + second * 600));
+        assert_eq!(lasts(again, began + second * 601), Some(second), "another silence");
+    }
 }

@@ -1,5 +1,6 @@
 //! Arguments of the admin pages, `/admin`.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -51,6 +52,8 @@ impl AdminArgs {
     pub async fn config(self, kube: &KubeArgs) -> anyhow::Result<Option<AdminConfig>> {
         let Some(listen) = self.admin_listen else { return Ok(None) };
         let tokens = self.tokens()?;
+        let namespaces = self.namespaces.into_iter().filter(|namespace| !namespace.is_empty());
+        let namespaces: BTreeSet<_> = namespaces.collect();
         let client = kube.client().await.context(
             "--admin-listen needs a cluster, even with --own-clock: set --kubeconfig or --context, or remove --admin-listen",
         )?;
@@ -58,7 +61,7 @@ impl AdminArgs {
             listen,
             tls: self.admin_url.is_some_and(|url| url.scheme() == "https"),
             tokens,
-            namespaces: self.namespaces.into_iter().filter(|namespace| !namespace.is_empty()).collect(),
+            namespaces: namespaces.into_iter().collect(),
             client,
         }))
     }

@@ -109,7 +109,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         return ledger_rebuild::run(&args).await;
     }
     crate::telemetry::init_traces("ledger")?;
-    let admin = args.admin.config(kube).await?;
+    let admin = match args.admin.config(kube).await {
+        Ok(config) => config,
+        Err(error) => without_admin(&error),
+    };
     let client = if args.own_clock {
         None
     } else {
@@ -136,7 +139,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let mut places =
         format!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);
     let admin = match admin {
-        Some(config) => Some(AdminServer::bind(config).await?),
+        Some(config) => {
+            AdminServer::bind(config).await.map_err(anyhow::Error::from).map_or_else(|e| without_admin(&e), Some)
+        }
         None => None,
     };
     if let Some(admin) = &admin {
@@ -145,6 +150,17 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     println!("{places}");
     let stop = stop_signal().shared();
     let Some(admin) = admin else { return Ok(ledger.serve(stop).await?) };
-    tokio::try_join!(ledger.serve(stop.clone()), admin.serve(stop))?;
-    Ok(())
+    let pages = async {
+        if let Err(error) = admin.serve(stop.clone()).await {
+            without_admin::<()>(&error.into());
+        }
+    };
+    let (served, ()) = tokio::join!(ledger.serve(stop.clone()), pages);
+    Ok(served?)
+}
+
+/// What is wrong with the admin pages never keeps the ledger from counting: without it, usage is not billed.
+fn without_admin<T>(error: &anyhow::Error) -> Option<T> {
+    tracing::error!("/admin is not served, and the ledger counts without it: {error:#}");
+    None
 }

@@ -185,7 +185,7 @@ async fn the_owners_door_is_closed_unless_it_is_turned_on() {
     assert!(ledger.contains("{name: admin, containerPort: 8086}") && !ledger.contains("WATCH_NAMESPACE"), "{ledger}");
     let service = part(&with, "Service", "rag-admin").expect("a Service");
     assert!(
-        service.contains("port: 80, targetPort: admin}") && service.contains("sessionAffinity: ClientIP"),
+        service.contains("port: 80, targetPort: admin}") && service.contains("pod-name: rag-ledger-0"),
         "{service}"
     );
     let policy = part(&with, "NetworkPolicy", "rag-ledger").expect("a policy");

@@ -2,7 +2,7 @@
 
 use strum::{EnumIter, EnumString, IntoStaticStr};
 
-use crate::api::{ACCEPT_DISPUTE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Place};
+use crate::api::{ACCEPT_DISPUTE_ANNOTATION, Place};
 
 /// Why a tenant needs an owner, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, EnumIter, EnumString, IntoStaticStr)]
@@ -107,7 +107,7 @@ impl Kind {
             Self::ErasureOverdue => {
                 "The data of a closed tenant should be erased by now. The command explains what is left and why."
             }
-            Self::ErasureOnHold => "A legal hold keeps the data. Once it is over, remove the annotation.",
+            Self::ErasureOnHold => "A legal hold keeps the data. docs/operations.md says how to end it.",
         }
     }
 
@@ -118,9 +118,13 @@ impl Kind {
         match self {
             Self::Failed => tenant("retry"),
             Self::Held => tenant("confirm"),
-            Self::RefundOwed | Self::PhaseTooLong | Self::OnHold | Self::DataUnclear | Self::ErasureOverdue => {
-                tenant("why")
-            }
+            // A list of things to do does not offer to lift a legal hold: what is erased then does not come back.
+            Self::RefundOwed
+            | Self::PhaseTooLong
+            | Self::OnHold
+            | Self::DataUnclear
+            | Self::ErasureOverdue
+            | Self::ErasureOnHold => tenant("why"),
             Self::Disputed => {
                 format!("kubectl annotate --overwrite tenant {name} -n {namespace} {ACCEPT_DISPUTE_ANNOTATION}=DISPUTE")
             }
@@ -128,7 +132,6 @@ impl Kind {
             Self::BilledWrong => tenant("subscriptions"),
             Self::SuspendedForPayment => tenant("open"),
             Self::StuckAfterPayment | Self::StuckAfterLogin | Self::StuckAfterQuery => tenant("describe"),
-            Self::ErasureOnHold => format!("kubectl annotate tenant {name} -n {namespace} {LEGAL_HOLD_ANNOTATION}-"),
         }
     }
 }

@@ -112,7 +112,7 @@ impl Admin {
 
 /// Shows a view. `here` is the path in the menu.
 fn page(owner: &Owner, here: &'static str, name: &str, view: &(impl Serialize + ?Sized)) -> PageResult {
-    let page = render(name, context! { csrf => owner.csrf(), here, view => Serde(view) })?;
+    let page = render(name, context! { csrf => owner.csrf(), notice => owner.notice(), here, view => Serde(view) })?;
     Ok(page.into_response())
 }
 
