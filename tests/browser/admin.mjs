@@ -74,7 +74,7 @@ try {
   await judge(page, "admin-funnel", [360, 1440]);
 
   await page.getByRole("link", { name: "Time to activate", exact: true }).click();
-  await page.getByLabel("Signups of the last days").fill("7");
+  await page.getByLabel("Signups in the last (days)").fill("7");
   await page.getByRole("button", { name: "Show" }).click();
   await page.waitForURL(/days=7/);
   const metrics = await figures("/activation/metrics?days=7");
