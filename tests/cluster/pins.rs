@@ -165,7 +165,7 @@ async fn many_unpaid_subscriptions_at_once_wait_for_a_person() {
     world.until("the rest is held", async || held(&world).await == CUSTOMERS - 10).await;
     assert_eq!(in_phase(&world, Phase::Suspended).await, 10);
     let metric = format!("controller_held_tenants{{kind=\"suspension\"}} {}", CUSTOMERS - 10);
-    assert!(page(&world, port, "/metrics").await.1.contains(&metric));
+    world.until("the metric says so", async || page(&world, port, "/metrics").await.1.contains(&metric)).await;
     let alerts = world.sandbox_get("/_sandbox/alerts").await;
     let told = alerts.as_array().into_iter().flatten().filter(|a| a.to_string().contains("SuspensionHeld")).count();
     // A controller that lost its lease on a busy machine begins anew and says it once more.

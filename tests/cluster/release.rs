@@ -181,7 +181,7 @@ async fn the_owners_door_is_closed_unless_it_is_turned_on() {
     }
     let with = rendered("admin.enabled=true");
     let ledger = part(&with, "StatefulSet", "rag-ledger").expect("a ledger");
-    assert!(ledger.contains("secretKeyRef: {name: providers, key: ADMIN_TOKEN}"), "{ledger}");
+    assert!(ledger.contains("secretKeyRef: {name: providers, key: ADMIN_TOKEN, optional: true}"), "{ledger}");
     assert!(ledger.contains("{name: admin, containerPort: 8086}") && !ledger.contains("WATCH_NAMESPACE"), "{ledger}");
     let service = part(&with, "Service", "rag-admin").expect("a Service");
     assert!(
@@ -196,7 +196,7 @@ async fn the_owners_door_is_closed_unless_it_is_turned_on() {
          admin.from[0].podSelector.matchLabels.app=proxy",
     );
     let ledger = part(&scoped, "StatefulSet", "rag-ledger").expect("a ledger");
-    assert!(ledger.contains("secretKeyRef: {name: door, key: ADMIN_TOKEN}"), "{ledger}");
+    assert!(ledger.contains("secretKeyRef: {name: door, key: ADMIN_TOKEN, optional: true}"), "{ledger}");
     assert!(ledger.contains("- name: WATCH_NAMESPACE\n              value: \"a,b\""), "{ledger}");
     assert!(part(&scoped, "ClusterRole", "rag-admin").is_none() && part(&scoped, "Role", "rag-admin").is_some());
     let policy = part(&scoped, "NetworkPolicy", "rag-ledger").expect("a policy");
