@@ -101,7 +101,7 @@ pub fn refund(tenant: &Tenant) -> String {
     }
 }
 
-/// A tenant that is looked at.
+/// One tenant with its status, and the present time.
 #[derive(Clone, Copy)]
 struct Seen<'a> {
     tenant: &'a Tenant,

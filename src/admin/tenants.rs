@@ -20,9 +20,15 @@ pub struct Tenants {
     /// One store for each namespace in scope, or one for all.
     scopes: Vec<Store<Tenant>>,
     plans: Store<Plan>,
+    progress: Arc<Progress>,
+}
+
+/// How all watches do.
+#[derive(Debug)]
+struct Progress {
     /// Listings that are not complete yet.
-    missing: Arc<AtomicUsize>,
-    silence: Arc<Mutex<Option<Silence>>>,
+    missing: AtomicUsize,
+    silence: Mutex<Option<Silence>>,
 }
 
 /// Watches that fail, again and again.
@@ -56,11 +62,11 @@ impl Tenants {
         let all = [Api::<Tenant>::all(client.clone())];
         let some = namespaces.iter().map(|namespace| Api::<Tenant>::namespaced(client.clone(), namespace));
         let apis: Vec<_> = if namespaces.is_empty() { all.into() } else { some.collect() };
-        let missing = Arc::new(AtomicUsize::new(apis.len() + 1));
-        let silence = Arc::default();
-        let scopes = apis.into_iter().map(|api| follow(tasks, api, "Tenants", (&missing, &silence))).collect();
-        let plans = follow(tasks, Api::<Plan>::all(client.clone()), "Plans", (&missing, &silence));
-        Self { scopes, plans, missing, silence }
+        let progress = Progress { missing: AtomicUsize::new(apis.len() + 1), silence: Mutex::default() };
+        let progress = Arc::new(progress);
+        let scopes = apis.into_iter().map(|api| follow(tasks, api, "Tenants", &progress)).collect();
+        let plans = follow(tasks, Api::<Plan>::all(client.clone()), "Plans", &progress);
+        Self { scopes, plans, progress }
     }
 
     /// Every Tenant in scope, by namespace and name.
@@ -84,7 +90,7 @@ impl Tenants {
 
     /// For how long the API server has not told what changes, if that is so: nothing of it would be seen.
     pub fn silent_for(&self) -> Option<Duration> {
-        let silence = *self.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let silence = *self.progress.silence.lock().unwrap_or_else(PoisonError::into_inner);
         lasts(silence, Instant::now())
     }
 
@@ -95,7 +101,7 @@ impl Tenants {
 
     /// Whether everything was listed once. From then on it is as new as the API server has told.
     pub fn is_filled(&self) -> bool {
-        self.missing.load(Ordering::Relaxed) == 0
+        self.progress.missing.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -103,26 +109,19 @@ fn place(tenant: &Tenant) -> (Option<&str>, Option<&str>) {
     (tenant.metadata.namespace.as_deref(), tenant.metadata.name.as_deref())
 }
 
-/// What all watches share: how many listings are missing, and since when they fail.
-type Shared<'a> = (&'a Arc<AtomicUsize>, &'a Arc<Mutex<Option<Silence>>>);
-
 /// A store, and a task that keeps it as the API server has the objects.
-fn follow<K>(tasks: &mut JoinSet<()>, api: Api<K>, what: &'static str, (missing, silence): Shared<'_>) -> Store<K>
+fn follow<K>(tasks: &mut JoinSet<()>, api: Api<K>, what: &'static str, progress: &Arc<Progress>) -> Store<K>
 where
     K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
     let (reader, writer) = store();
-    tasks.spawn(keep(api, writer, what, (missing.clone(), silence.clone())));
+    tasks.spawn(keep(api, writer, what, progress.clone()));
     reader
 }
 
-async fn keep<K>(
-    api: Api<K>,
-    mut writer: Writer<K>,
-    what: &'static str,
-    (missing, silence): (Arc<AtomicUsize>, Arc<Mutex<Option<Silence>>>),
-) where
+async fn keep<K>(api: Api<K>, mut writer: Writer<K>, what: &'static str, progress: Arc<Progress>)
+where
     K: kube::Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
     K: serde::de::DeserializeOwned,
 {
@@ -133,12 +132,12 @@ async fn keep<K>(
             Ok(event) => {
                 writer.apply_watcher_event(&event);
                 if matches!(event, Event::InitDone) && std::mem::take(&mut first) {
-                    missing.fetch_sub(1, Ordering::Relaxed);
+                    progress.missing.fetch_sub(1, Ordering::Relaxed);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "the watch of {what} for /admin broke off; it resumes");
-                let mut silence = silence.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut silence = progress.silence.lock().unwrap_or_else(PoisonError::into_inner);
                 *silence = Some(failed(*silence, Instant::now()));
             }
         }

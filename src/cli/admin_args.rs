@@ -48,7 +48,7 @@ fn web_url(text: &str) -> Result<Url, String> {
 }
 
 impl AdminArgs {
-    /// What is served, if anything is. Nothing of it is looked at otherwise.
+    /// What the ledger serves at `/admin`. None without `--admin-listen`: the other arguments are then ignored.
     pub async fn config(self, kube: &KubeArgs) -> anyhow::Result<Option<AdminConfig>> {
         let Some(listen) = self.admin_listen else { return Ok(None) };
         let tokens = self.tokens()?;

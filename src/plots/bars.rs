@@ -44,7 +44,7 @@ pub struct BarPlot<'a> {
     pub summary: String,
     /// The amounts, from top to bottom.
     pub all: &'a [Bar],
-    /// What there is to say of it.
+    /// The note below the picture.
     pub note: Option<String>,
     /// The numbers.
     pub table: Table,

@@ -39,9 +39,9 @@ pub struct Column {
 pub struct Limit {
     /// Where it is.
     pub amount: i64,
-    /// What there is to say of it.
+    /// The note below the picture.
     pub drawn: String,
-    /// The same where it is far above all bars, and not drawn.
+    /// The note if the limit is far above all bars and not drawn.
     pub far: String,
 }
 

@@ -23,7 +23,7 @@ pub struct Plot {
     pub summary: String,
     /// What is drawn.
     pub picture: Picture,
-    /// What there is to say of it.
+    /// The note below the picture.
     pub note: Option<String>,
     /// Its numbers.
     pub table: Table,

@@ -24,6 +24,18 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
 }
 
+/// The browser, where everything is there that judges pages in it. In CI it must be.
+fn tools(what: &str) -> Option<String> {
+    let found = chromium().filter(|_| has("python3") && has("node") && has("npm"));
+    if found.is_none() {
+        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
+        eprintln!(
+            "{what} not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
+        );
+    }
+    found
+}
+
 fn must(command: &mut Command) -> String {
     let output = command.output().expect("it runs");
     let text = said(&output);
@@ -83,13 +95,7 @@ fn node() -> PathBuf {
 
 #[test]
 fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
-    let Some(chromium) = chromium().filter(|_| has("python3") && has("node") && has("npm")) else {
-        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
-        eprintln!(
-            "Pages not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
-        );
-        return;
-    };
+    let Some(chromium) = tools("Pages") else { return };
     let (folder, shots) = (scripts(), screenshots());
     let dev = Dev::start("walk");
     let address = |name: &str| said(&dev.shell(&format!("printf %s \"${name}\""))).trim().to_owned();
@@ -109,13 +115,7 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_plots_of_a_usage_history_can_be_read_on_every_screen() {
-    let Some(chromium) = chromium().filter(|_| has("python3") && has("node") && has("npm")) else {
-        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
-        eprintln!(
-            "Plots not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
-        );
-        return;
-    };
+    let Some(chromium) = tools("Plots") else { return };
     let mut world = World::start("plots").await;
     world.start_web(&[]);
     let name = Visitor::new(&world).sign_up("ada@example.com", "Ada Ltd").await;
@@ -139,13 +139,7 @@ async fn the_plots_of_a_usage_history_can_be_read_on_every_screen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owners_pages_can_be_read_by_everyone_and_have_the_numbers_of_the_endpoints() {
-    let Some(chromium) = chromium().filter(|_| has("python3") && has("node") && has("npm")) else {
-        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
-        eprintln!(
-            "The owners' pages not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
-        );
-        return;
-    };
+    let Some(chromium) = tools("The owners' pages") else { return };
     let mut world = World::start("owners").await;
     world.start_web(&[]);
     for (email, company) in [("ada@example.com", "Ada Ltd"), ("eve@example.com", "=cmd|'/C calc'!A0 <script>alert(1)")]

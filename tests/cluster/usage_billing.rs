@@ -288,6 +288,14 @@ async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
     assert_eq!(at_stripe(&world).await, (12, 2), "each hour once");
 }
 
+/// The path of the subscription at Stripe, and the id of its item with a price.
+async fn item_of(world: &World, price: &str) -> (String, String) {
+    let subscription = stripe_objects(world, "subscription").await.remove(0);
+    let items = subscription["items"]["data"].as_array().expect("items");
+    let item = items.iter().find(|item| item["price"]["id"] == *price).expect("the item");
+    (format!("/subscriptions/{}", id(&subscription)), id(item))
+}
+
 /// A person takes the metered price off the subscription at Stripe, while usage waits to be sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_without_a_price_waits_until_there_is_one() {
@@ -303,10 +311,7 @@ async fn usage_without_a_price_waits_until_there_is_one() {
     world.controllers.remove(0).kill();
     used(&world, "b", 7).await;
     hour_passes(&world).await;
-    let subscription = stripe_objects(&world, "subscription").await.remove(0);
-    let item =
-        subscription["items"]["data"].as_array().expect("items").iter().find(|item| item["price"]["id"] == *price);
-    let (path, item) = (format!("/subscriptions/{}", id(&subscription)), id(item.expect("the item")));
+    let (path, item) = item_of(&world, &price).await;
     stripe(&world, Method::POST, &path, &[("items[0][id]", &item), ("items[0][deleted]", "true")]).await;
     let plans = Api::<Plan>::all(world.client.clone());
     let charge = async |usage: &Value| {
@@ -335,6 +340,14 @@ async fn differs(world: &World, sent: i64, theirs: i64) {
     world.wait("acme", "shown", shows("UsageBilled", ConditionStatus::False, "NumbersDiffer")).await;
 }
 
+/// What `kubectl tenant settle-usage` answers an admin who keeps one of the numbers.
+async fn settle(namespace: &str, keep: &str, confirm: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(BINARY);
+    command.args(["settle-usage", "acme", "-n", namespace, "--unit", "queries", "--keep", keep]).args(confirm);
+    let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
+    (output.status.code(), said(&output))
+}
+
 /// Another system reports to the customer's meter, and the status of a restored object says more than Stripe has. Each
 /// waits for a person, who decides once, and whatever is decided, what is used later is billed once.
 #[tokio::test(flavor = "multi_thread")]
@@ -349,12 +362,7 @@ async fn a_person_decides_about_numbers_that_differ() {
     hour_passes(&world).await;
     let recorded = sent(&world, 5).await;
     let namespace = world.namespace.clone();
-    let settle = async |keep: &str, confirm: &[&str]| {
-        let mut command = Command::new(BINARY);
-        command.args(["settle-usage", "acme", "-n", &namespace, "--unit", "queries", "--keep", keep]).args(confirm);
-        let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
-        (output.status.code(), said(&output))
-    };
+    let settle = async |keep: &str, confirm: &[&str]| settle(&namespace, keep, confirm).await;
     let (code, said) = settle("stripe", &["--confirm", "acme"]).await;
     assert!(code == Some(1) && said.contains("nothing to decide"), "{said}");
 
@@ -464,32 +472,16 @@ async fn a_decision_about_a_meter_that_was_replaced_is_carried_out_once() {
     let mut more = json!(world.status("acme").await.usage_billing.expect("billed"));
     more["meters"][0]["sent"] = json!(11);
     restore(&world, &more).await;
-    let subscription = stripe_objects(&world, "subscription").await.remove(0);
-    let items = subscription["items"]["data"].as_array().expect("items");
-    let item = id(items.iter().find(|item| item["price"]["id"] == *before).expect("the item"));
+    let (path, item) = item_of(&world, &before).await;
     let replace = [("items[0][id]", item.as_str()), ("items[0][deleted]", "true"), ("items[1][price]", &after)];
-    stripe(&world, Method::POST, &format!("/subscriptions/{}", id(&subscription)), &replace).await;
+    stripe(&world, Method::POST, &path, &replace).await;
     change_price(&world, "usage-replaced", &after).await;
     world.start_controller();
     differs(&world, 11, 5).await;
     let mut backup = json!(world.status("acme").await.usage_billing.expect("billed"));
     backup["decision"] = Value::Null;
-    let namespace = world.namespace.clone();
-    let mut command = Command::new(BINARY);
-    command.args([
-        "settle-usage",
-        "acme",
-        "-n",
-        &namespace,
-        "--unit",
-        "queries",
-        "--keep",
-        "ledger",
-        "--confirm",
-        "acme",
-    ]);
-    let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");
-    assert!(output.status.success(), "{}", said(&output));
+    let (code, said) = settle(&world.namespace, "ledger", &["--confirm", "acme"]).await;
+    assert_eq!(code, Some(0), "{said}");
     sent(&world, 6).await;
     assert_eq!(at_stripe(&world).await, (11, 2));
     world.controllers.remove(0).kill();

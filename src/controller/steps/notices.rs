@@ -271,12 +271,8 @@ const OWED: &str =
     "If you have paid, you will get your money back, and you will not be charged until the account works.";
 
 fn refunded(tenant: &Tenant) -> String {
-    let Some(refund) = tenant.status.as_ref().and_then(|s| s.refund.as_ref()) else {
-        return OWED.into();
-    };
-    if refund.waived {
-        return OWED.into();
-    }
+    let refund = tenant.status.as_ref().and_then(|s| s.refund.as_ref());
+    let Some(refund) = refund.filter(|refund| !refund.waived) else { return OWED.into() };
     if refund.amount == 0 {
         return "You have not been charged, and you will not be until the account works.".into();
     }

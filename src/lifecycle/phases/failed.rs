@@ -120,7 +120,7 @@ pub fn waiver_due(input: &Input) -> bool {
     waived(input) && !leaves && input.observed.failure.is_none()
 }
 
-/// Notes at Stripe, then in the status, that a person settles the refund. None if that failed in this reconcile.
+/// Notes at Stripe, then in the status, that a person settles the refund. Shows why if that failed in this reconcile.
 fn note_waiver(input: &Input) -> Option<Decision> {
     if let Some(failure) = &input.observed.failure {
         let message = format!(
@@ -130,9 +130,6 @@ fn note_waiver(input: &Input) -> Option<Decision> {
         let mut draft = Draft::new(input);
         draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
         return draft.changed();
-    }
-    if input.observed.billing.is_none() {
-        return Some(Decision::Act(vec![Effect::ReadBilling]));
     }
     if !input.observed.done.contains(&Effect::WaiveRefund) {
         return Some(Decision::Act(vec![Effect::WaiveRefund]));

@@ -225,7 +225,7 @@ impl Stripe {
             // Stripe cancels the subscriptions of a customer that is deleted.
             Found::NoCustomer | Found::Deleted => return Ok(ObservedBilling::default()),
             Found::Foreign { id, disowned: true } if payer.leaving => {
-                // The tenant's subscriptions name it for ever. One that goes on was not ended by its deletion.
+                // Subscriptions keep the tenant's id. The deletion has not ended one that still runs.
                 let (subscriptions, _) = self.owned(payer, &id).await?;
                 let over = !subscriptions.is_empty() && subscriptions.iter().all(Subscription::is_over);
                 return if over { Ok(ObservedBilling::default()) } else { Err(foreign(&id)) };

@@ -98,7 +98,7 @@ async fn wrong_addresses_say_why(world: &World, door: &Door, session: &str) {
         ("/admin/tenants?phase=gone", 400, "phase: must be one of: New, PendingPayment,"),
         ("/admin/tenants?sort=%3Cscript%3E", 400, "sort: must be one of: created, company, phase, used."),
         ("/admin?x=1", 400, "x: there is no such parameter."),
-        (&format!("/admin/tenants/{}/nobody", world.namespace), 404, "There is no Tenant nobody in namespace"),
+        (&format!("/admin/tenants/{}/missing", world.namespace), 404, "There is no Tenant missing in namespace"),
         ("/admin/tenants/%3Cb%3E/%E2%80%AEx", 404, "There is no Tenant  x in namespace &lt;b&gt;."),
         ("/admin/assets/none.css", 404, "There is no such file."),
     ] {
