@@ -213,7 +213,7 @@ fn numbers_of_the_architecture_are_those_of_the_code() {
         ("only when it lasts for half a second", 0.5, constant("reconcile/mod.rs", "DELAY")),
         ("another replica takes it within half a second", 0.5, constant("lease.rs", "LOOK")),
         ("while the controller is overloaded they wait, 20 s at most", 20.0, setting("welcome_hold")),
-        ("An operation is deleted 93 days after it ended", 93.0, constant("ledger/decision.rs", "KNOWN_DAYS")),
+        ("An operation is deleted 93 days after it ended", 93.0, constant("ledger/account.rs", "KNOWN_DAYS")),
         ("counts as ended 92 days earlier", 93.0 - 92.0, constant("ledger/decision.rs", "UNCOUNTED_DAYS")),
         ("a period that begins more than 5 minutes from now", 300.0, constant("ledger/decision.rs", "AHEAD")),
         ("passes over a billion numbers of lines", 1e9, constant("sqlite/copy.rs", "PASSED_OVER")),

@@ -6,6 +6,9 @@ use strum::{EnumString, IntoStaticStr};
 use super::units::Amounts;
 use crate::api::Timestamp;
 
+/// Days for which an operation is known after its end. What happened earlier is refused: it could be counted twice.
+pub const KNOWN_DAYS: i64 = 93;
+
 /// A period in which flows are counted, from its start up to and without its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

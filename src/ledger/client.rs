@@ -18,9 +18,9 @@ use crate::api::Timestamp;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, DayUsage, ErasedAnswers, EventStates, Events,
-    EventsStatus, FinishAnswer, FinishedAnswer, HourUsage, HoursUsage, PeriodUsage, Rebuild, Rebuilt, Reserve, Status,
-    TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, Dated, DayUsage, ErasedAnswers, EventStates, Events,
+    EventsStatus, FinishAnswer, FinishedAnswer, HourUsage, HoursUsage, OldDocument, PeriodUsage, Rebuild, Rebuilt,
+    Recounted, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -138,6 +138,23 @@ impl LedgerClient {
     /// Takes away from levels.
     pub async fn release(&self, operation: &str, body: &Counted) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
+    }
+
+    /// Counts what was counted before the ledger began, unless the ledger has it.
+    pub async fn recount(&self, operation: &str, body: &Dated) -> Result<CommandOutcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "recount"], Some(body)).await
+    }
+
+    /// Notes that all that was before a beginning is counted again.
+    pub async fn recounted(&self, body: &Recounted) -> Result<(), CallError> {
+        self.call(Method::POST, &["recounted"], Some(body)).await
+    }
+
+    /// Documents of a tenant that were counted before the ledger began and not released, in the order of their names
+    /// after one of them, at most so many.
+    pub async fn old_documents(&self, tenant: &str, after: &str, most: u32) -> Result<Vec<OldDocument>, CallError> {
+        let query = [("after", after.to_owned()), ("most", most.to_string())];
+        self.ask(Method::GET, &["tenants", tenant, "documents"], &query, None::<&()>).await
     }
 
     /// What a tenant has used in each period, the latest first.

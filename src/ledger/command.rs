@@ -1,6 +1,7 @@
 //! What a client asks of the ledger, and what it is answered.
 
 use super::account::{Period, State};
+use super::beginning::Began;
 use super::units::{Amounts, LARGEST, Limits, Unit};
 use crate::api::Timestamp;
 
@@ -66,6 +67,16 @@ pub enum Action {
         period: Period,
         /// What was counted.
         amounts: Amounts,
+    },
+    /// Counts what was counted before the ledger began, and is missing in it. It is in no hour, because the ledger
+    /// before counted it in one, and closes no period. What the ledger knows is counted as far as it is more.
+    Recount {
+        /// The period that it was counted in.
+        period: Period,
+        /// What was counted.
+        amounts: Amounts,
+        /// When the ledger began. None if nothing is missing in it.
+        began: Option<Began>,
     },
     /// Takes away from levels: what was stored is gone.
     Release {

@@ -11,6 +11,7 @@ use super::account::{Account, Line, LineKind, Operation, Period, State};
 use super::units::{Amounts, LARGEST, Limits, Unit};
 use crate::api::Timestamp;
 
+pub use super::account::KNOWN_DAYS;
 pub use super::command::{Action, Answer, Command, Refusal};
 
 /// What a command rests on.
@@ -42,8 +43,6 @@ pub struct Changes {
 /// Seconds by which a client's clock may be ahead.
 const AHEAD: i64 = 5 * 60;
 const DAY: i64 = 24 * 3600;
-/// Days for which an operation is known after its end. What happened earlier is refused: it could be counted twice.
-pub const KNOWN_DAYS: i64 = 93;
 /// Days for which an operation is known that ended and counted nothing.
 const UNCOUNTED_DAYS: i64 = 1;
 /// Days after which an event is refused.
@@ -95,6 +94,7 @@ pub fn period_of(command: &Command, operation: Option<&Operation>, latest: Optio
         Action::Settle { period, .. }
         | Action::Event { period, .. }
         | Action::Move { period, .. }
+        | Action::Recount { period, .. }
         | Action::Void { period } => Some(latest.filter(|latest| latest.start == period.start).unwrap_or(period)),
         Action::Checkpoint { .. } | Action::Expire => None,
     }
@@ -124,7 +124,18 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
             let excess = amounts.minus(operation.posted).at_least(Amounts::ZERO);
             (Answer::Settled { posted: operation.posted, excess }, Changes::default())
         }
-        (Action::Settle { amounts, .. }, State::Expired) => late(operation, *amounts, &facts.account),
+        (Action::Settle { amounts, .. }, State::Expired) => {
+            late(operation, *amounts, &facts.account, (LineKind::Late, State::Settled))
+        }
+        // Its client may still settle it.
+        (Action::Recount { amounts, .. }, State::Expired) => {
+            late(operation, *amounts, &facts.account, (LineKind::Moved, State::Expired))
+        }
+        // The ledger has it, or its client ends it.
+        (Action::Recount { .. }, _) => {
+            let settled = Answer::Settled { posted: operation.posted, excess: Amounts::ZERO };
+            (settled, Changes::default())
+        }
         (Action::Void { .. }, State::Pending) => {
             (Answer::Voided, end(operation, &facts.account, State::Voided, Amounts::ZERO))
         }
@@ -156,6 +167,7 @@ fn ahead(action: &Action, now: Timestamp) -> Option<Refusal> {
     | Action::Settle { period, .. }
     | Action::Event { period, .. }
     | Action::Move { period, .. }
+    | Action::Recount { period, .. }
     | Action::Void { period }
     | Action::Release { period, .. }) = action
     else {
@@ -205,7 +217,7 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
     let latest = match (&command.action, facts.latest) {
         // Another system may count by other periods than the tenant's own, such as calendar months. One of them would
         // close the tenant's present period, and the tenant would have its quota a second time.
-        (Action::Event { .. } | Action::Move { .. }, Some(_)) => None,
+        (Action::Event { .. } | Action::Move { .. } | Action::Recount { .. }, Some(_)) => None,
         (_, known) => Some(period).filter(|_| later(period, known) == period && known != Some(period)),
     };
     match &command.action {
@@ -241,6 +253,16 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
                 line: line(kind, *amounts),
             };
             (answer, changes)
+        }
+        Action::Recount { amounts, began, .. } => {
+            let nothing = Answer::Settled { posted: Amounts::ZERO, excess: Amounts::ZERO };
+            if amounts.is_zero() || !began.is_some_and(|began| began.lacks(command.at, facts.now)) {
+                return (nothing, Changes::default());
+            }
+            // As one whose client was not heard of: what web's journal has of it comes later, and counts the rest.
+            let operation = new(amounts.with_any_flows(), Amounts::ZERO, State::Expired);
+            let (answer, changes) = late(&operation, *amounts, &account, (LineKind::Moved, State::Expired));
+            (answer, Changes { latest, ..changes })
         }
         // The reservation is on its way and late. Its name is taken, so that it sets nothing aside when it comes.
         Action::Void { .. } => {
@@ -298,7 +320,12 @@ fn end(operation: &Operation, account: &Account, state: State, posted: Amounts) 
 
 /// A settlement after the expiry: the customer was served, so what the checkpoint did not say is counted, beyond the
 /// limit if need be; only what cannot be counted is refused. What was counted is not taken back.
-fn late(operation: &Operation, amounts: Amounts, account: &Account) -> (Answer, Changes) {
+fn late(
+    operation: &Operation,
+    amounts: Amounts,
+    account: &Account,
+    (kind, state): (LineKind, State),
+) -> (Answer, Changes) {
     let within = amounts.at_most(operation.reserved);
     let rest = within.minus(operation.posted).at_least(Amounts::ZERO);
     if let Some(refusal) = exceeds(account, rest, &Limits::default()) {
@@ -306,10 +333,10 @@ fn late(operation: &Operation, amounts: Amounts, account: &Account) -> (Answer, 
     }
     let posted = operation.posted.plus(rest);
     let changes = Changes {
-        operation: Some(Operation { posted, state: State::Settled, ..operation.clone() }),
+        operation: Some(Operation { posted, state, ..operation.clone() }),
         latest: None,
         account: Some(Account { used: account.used.plus(rest), ..*account }),
-        line: line(LineKind::Late, rest),
+        line: line(kind, rest),
     };
     (Answer::Settled { posted, excess: amounts.minus(within) }, changes)
 }

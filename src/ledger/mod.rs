@@ -8,12 +8,14 @@
 
 pub mod account;
 pub mod answers;
+pub mod beginning;
 pub mod client;
 mod command;
 pub mod decision;
 pub mod events;
 mod forgetting;
 pub mod history;
+pub mod names;
 mod orphans;
 mod service;
 pub mod snapshots;

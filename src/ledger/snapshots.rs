@@ -74,7 +74,7 @@ impl Snapshots {
         for (at, name) in found.into_iter().rev() {
             let copy = Unfinished::new(folder, "restoring.db");
             self.storage.download(name, copy.path()).await?;
-            match restore(&copy, database) {
+            match restore(&copy, at, database) {
                 Ok(()) => return Ok(Some(at)),
                 Err(why) => {
                     tracing::error!(%why, name, "a snapshot cannot be used");

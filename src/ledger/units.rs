@@ -78,6 +78,12 @@ impl Amounts {
         result
     }
 
+    /// With any amount of the flows.
+    #[must_use]
+    pub fn with_any_flows(self) -> Self {
+        Unit::iter().filter(|unit| !unit.is_level()).fold(self, |all, unit| all.with(unit, LARGEST))
+    }
+
     /// Whether it is nothing of any unit.
     pub fn is_zero(self) -> bool {
         self == Self::ZERO

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::account::Period;
+use super::beginning::Beginning;
 use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
 
@@ -107,7 +108,7 @@ pub struct Counted {
     pub amounts: Amounts,
 }
 
-/// A release, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
+/// A release or what is counted again, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dated {
@@ -318,12 +319,35 @@ fn no_amounts(amounts: &Amounts) -> bool {
 }
 
 /// `GET /v1/status`: how the ledger is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// The ledger's time.
     pub now: Timestamp,
     /// Its snapshots, if any are taken.
     pub snapshots: Option<SnapshotStatus>,
+    /// How it began. None for a ledger that a version before this one began, and in Postgres.
+    #[serde(default)]
+    pub beginning: Option<Beginning>,
+}
+
+/// `POST /v1/recounted`: what was before is counted again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recounted {
+    /// Which beginning it was before.
+    pub beginning: String,
+}
+
+/// `GET /v1/tenants/{tenant}/documents`: a document that was counted before the ledger began, and was not deleted
+/// since as far as the ledger knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldDocument {
+    /// Its operation.
+    pub operation: String,
+    /// What was counted of levels.
+    pub amounts: Amounts,
+    /// Whether it is neither settled nor voided, and will expire.
+    pub pending: bool,
 }
 
 /// Snapshots that are taken again and again.

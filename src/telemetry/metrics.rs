@@ -98,6 +98,10 @@ pub struct Metrics {
     pub ledger_commands: Family<CommandLabels, Counter>,
     /// Operations that are reserved, and neither settled nor voided.
     pub ledger_pending: Gauge,
+    /// When the ledger began again that has lost what it counted before, in Unix seconds; 0 if it lost nothing.
+    pub ledger_lost: Gauge,
+    /// 1 while what was counted before the ledger began is not counted again.
+    pub ledger_recounting: Gauge,
     /// When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first.
     pub ledger_snapshot: Gauge,
     /// How often a snapshot is taken, in seconds; 0 if none is.
@@ -127,7 +131,7 @@ pub struct Metrics {
 /// A command to the ledger and how it ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct CommandLabels {
-    /// reserve, checkpoint, settle, void or release.
+    /// reserve, checkpoint, settle, recount, void or release.
     pub action: &'static str,
     /// done, refused or failed.
     pub outcome: &'static str,
@@ -208,6 +212,8 @@ impl Default for Metrics {
             open_disputes: Gauge::default(),
             ledger_commands: Family::default(),
             ledger_pending: Gauge::default(),
+            ledger_lost: Gauge::default(),
+            ledger_recounting: Gauge::default(),
             ledger_snapshot: Gauge::default(),
             ledger_snapshot_interval: Gauge::default(),
             ledger_ready: Gauge::default(),
@@ -325,6 +331,11 @@ impl Metrics {
         registry.register("ledger_commands", commands, self.ledger_commands.clone());
         let pending = "Operations in the ledger that are reserved, and neither settled nor voided";
         registry.register("ledger_pending_operations", pending, self.ledger_pending.clone());
+        let lost =
+            "When the ledger began again that lost what it had counted, as the controller found; 0 if it lost nothing";
+        registry.register("ledger_lost_timestamp_seconds", lost, self.ledger_lost.clone());
+        let recounting = "1 from the moment when a ledger began until what was counted before is counted again";
+        registry.register("ledger_recounting", recounting, self.ledger_recounting.clone());
         let snapshot = "When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first";
         registry.register("ledger_snapshot_timestamp_seconds", snapshot, self.ledger_snapshot.clone());
         let interval = "How often a snapshot of the ledger is taken, in seconds; 0 if none is";

@@ -88,7 +88,7 @@ async fn a_ledger_of_a_later_version_is_refused_and_left_as_it_is() {
     let before = fs::read(&path).expect("a file");
     refuses(
         &folder,
-        "the ledger has schema 7, and this version of tenant-operator knows 4: install the version that wrote it",
+        "the ledger has schema 7, and this version of tenant-operator knows 5: install the version that wrote it",
     );
     assert_eq!(fs::read(&path).expect("a file"), before);
 }
@@ -124,7 +124,7 @@ fn damage(path: &Path, pages: impl IntoIterator<Item = u64>) {
 #[tokio::test]
 async fn a_damaged_or_truncated_file_is_told_as_such_and_answers_nothing_wrong() {
     const DAMAGED: &str = "the ledger's file is damaged: stop the ledger and move its files away; on a cluster, \
-        give it a new volume. With snapshots it begins with the latest one, without them at zero";
+        give it a new volume. With snapshots it begins with the latest one, without them empty";
     let folder = Folder::new("truncated");
     used(&folder, 300).await;
     let path = database(&folder);

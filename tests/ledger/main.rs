@@ -4,6 +4,7 @@
 //! contract is also seen to fail, by a store with a seeded fault.
 
 mod answers;
+mod beginning;
 mod conformance;
 mod connections;
 mod docs;

@@ -10,6 +10,7 @@ mod levels;
 mod periods;
 mod plain;
 mod random;
+mod recounting;
 mod reserving;
 mod settling;
 mod voiding;

@@ -30,7 +30,7 @@ pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<Status>, S
         every_seconds: every.as_secs(),
         latest: Some(shared.metrics.ledger_snapshot.get()).filter(|at| *at > 0).map(Timestamp::from_second),
     });
-    Ok(Json(Status { now: shared.clock.read().now, snapshots }))
+    Ok(Json(Status { now: shared.clock.read().now, snapshots, beginning: shared.beginning() }))
 }
 
 /// `GET /metrics`
@@ -39,6 +39,8 @@ pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let ready = tokio::time::timeout(STORE_LIMIT, shared.store.ready()).await.is_ok_and(|ready| ready.is_ok());
     metrics.ledger_ready.set(ready.into());
     metrics.ledger_pending.set(number(shared.orphans.count()));
+    let open = shared.beginning().is_some_and(|beginning| beginning.recounted.is_none());
+    metrics.ledger_recounting.set(open.into());
     metrics.clock_skew.set(shared.clock.ahead());
     metrics.ledger_snapshot_interval.set(shared.snapshots_every.map_or(0, |every| number(every.as_secs())));
     if let Some(Ok(volume)) = shared.folder.as_deref().map(rustix::fs::statvfs) {

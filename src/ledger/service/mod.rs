@@ -8,11 +8,12 @@ mod health;
 mod kept;
 mod key;
 mod operations;
+mod recount;
 mod reports;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Request};
@@ -26,6 +27,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::beginning::Beginning;
 use super::events::{EventsError, EventsPlace, Feed};
 use super::forgetting;
 use super::orphans::Orphans;
@@ -171,8 +173,17 @@ struct Shared {
     /// How often a snapshot is taken, if any is.
     snapshots_every: Option<Duration>,
     batches: Arc<Semaphore>,
+    /// How it began.
+    beginning: Mutex<Option<Beginning>>,
     /// The events store, if there is one.
     events: Option<Feed>,
+}
+
+impl Shared {
+    /// How it began.
+    fn beginning(&self) -> Option<Beginning> {
+        self.beginning.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// A ledger that listens.
@@ -198,6 +209,7 @@ impl Ledger {
         if let Some(client) = &client {
             crate::clock::ask(client).await;
         }
+        let beginning = store.begin(clock.read().now).await?;
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let events = feed(&store, &clock, folder.as_deref(), (config.events, config.retention)).await?;
@@ -212,6 +224,7 @@ impl Ledger {
             folder,
             snapshots_every,
             batches: Arc::new(Semaphore::new(BATCHES)),
+            beginning: Mutex::new(beginning),
             events,
         };
         Ok(Self { listener, metrics, shared: Arc::new(shared), client, snapshots })
@@ -280,6 +293,9 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/operations/{operation}/settle", post(operations::settle))
         .route("/v1/operations/{operation}/void", post(operations::void))
         .route("/v1/operations/{operation}/release", post(operations::release))
+        .route("/v1/operations/{operation}/recount", post(operations::recount))
+        .route("/v1/recounted", post(recount::done))
+        .route("/v1/tenants/{tenant}/documents", get(recount::documents))
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))

@@ -62,6 +62,14 @@ pub async fn settle(
     shared.apply("settle", Command { operation, tenant: tenant.0, action, at }).await
 }
 
+/// Counts what was counted before the ledger began, unless the ledger has it.
+pub async fn recount(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Dated>) -> Responded {
+    let Dated { tenant, period, amounts, at } = asked;
+    let began = shared.beginning().map(|beginning| beginning.began);
+    let action = Action::Recount { period: period.0, amounts, began };
+    shared.apply("recount", Command { operation, tenant: tenant.0, action, at }).await
+}
+
 /// Gives back everything.
 pub async fn void(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Void>) -> Responded {
     let action = Action::Void { period: asked.period.0 };

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::account::{Account, LineKind, Period};
 use super::answers::Key;
+use super::beginning::Beginning;
 use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
-use super::wire::{AnswerState, KeptAnswer};
+use super::wire::{AnswerState, KeptAnswer, OldDocument};
 use crate::api::Timestamp;
 
 pub use hours::{ClosedHour, ClosedHours};
@@ -65,6 +66,23 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+
+    /// How the ledger began: at this moment, if it has not been asked before. None where its beginning is not known: a
+    /// version before this one made it, or another system keeps and restores its database.
+    async fn begin(&self, _now: Timestamp) -> Result<Option<Beginning>, StoreError> {
+        Ok(None)
+    }
+
+    /// Notes that all that was before a beginning is counted again.
+    async fn recounted(&self, _beginning: &str, _now: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Documents of a tenant that were counted before the ledger began and not released, in the order of their names
+    /// after one of them, at most so many.
+    async fn old_documents(&self, _tenant: &str, _after: &str, _most: u32) -> Result<Vec<OldDocument>, StoreError> {
+        Ok(Vec::new())
+    }
 
     /// The answers that are kept beside it.
     fn answers(&self) -> &dyn Answers;
@@ -212,7 +230,7 @@ pub enum StoreError {
     Url(String),
     /// The file is damaged.
     #[error(
-        "the ledger's file is damaged: stop the ledger and move its files away; on a cluster, give it a new volume. With snapshots it begins with the latest one, without them at zero"
+        "the ledger's file is damaged: stop the ledger and move its files away; on a cluster, give it a new volume. With snapshots it begins with the latest one, without them empty, and the controller counts again what others know"
     )]
     Corrupt,
     /// No space is left.

@@ -4,24 +4,19 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
-
 use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
 use super::{Metering, counted, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
+use crate::ledger::names;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, CommandOutcome, PENDING, PeriodUsage};
+use crate::ledger::wire::{Checkpoint, CommandOutcome, Counted, Dated, PENDING, PeriodUsage};
 use crate::rag::Document;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 use crate::web::serving::standing::Standing;
-
-/// The longest name of a document's operation: the ledger takes 128 characters, and its release and what is beyond it
-/// have longer names.
-const LONGEST: usize = 112;
 
 /// A document that is to be counted.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +33,7 @@ pub struct NewDocument<'a> {
 
 /// The name of what a document is counted as. None for a document of a version before the ledger.
 fn operation_of(tenant: &Served, document: &Document) -> Option<String> {
-    let name = format!("d-{}-{}-{}", tenant.id, document.id, document.upload.as_deref()?);
-    let hashed = || format!("d-{}", hex::encode(Sha256::digest(&name)));
-    Some(if name.len() > LONGEST { hashed() } else { name })
+    Some(names::document(&tenant.id, &document.id, document.upload.as_deref()?))
 }
 
 /// What is gone with a document.
@@ -139,7 +132,9 @@ impl Metering {
         now: Timestamp,
     ) -> Result<(), Problem> {
         let account = self.account(tenant, now).await?;
-        if let Some(operation) = operation_of(tenant, document).filter(|_| may_be_pending(document, now)) {
+        let Some(operation) = operation_of(tenant, document) else { return Ok(()) };
+        self.end(vec![recounted(&account, &operation, document)]).await;
+        if may_be_pending(document, now) {
             self.conclude(&account, &operation, levels(document)).await;
         }
         Ok(())
@@ -152,10 +147,14 @@ impl Metering {
         let levels = levels(document);
         let operation = operation_of(tenant, document);
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
-        let before = || format!("d-{}-{}-{}", tenant.id, document.id, document.uploaded_at.as_second());
-        let gone = format!("gone-{}", operation.clone().unwrap_or_else(before));
-        if let Some(operation) = operation.filter(|_| may_be_pending(document, now)) {
-            self.conclude(&account, &operation, levels).await;
+        let before = || names::document(&tenant.id, &document.id, &document.uploaded_at.as_second().to_string());
+        let gone = names::gone(&operation.clone().unwrap_or_else(before));
+        if let Some(operation) = operation {
+            // A ledger that began after the upload may not have it yet, and would take the release from another document.
+            self.end(vec![recounted(&account, &operation, document)]).await;
+            if may_be_pending(document, now) {
+                self.conclude(&account, &operation, levels).await;
+            }
         }
         self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
         Ok(())
@@ -182,6 +181,13 @@ impl Metering {
             Err(error) => tracing::warn!(%error, operation, "a deleted document is not settled"),
         }
     }
+}
+
+/// What counts a document again in a ledger that lost it.
+fn recounted(account: &Account, operation: &str, document: &Document) -> Entry {
+    let Counted { tenant, period, amounts } = counted(account, levels(document));
+    let body = Dated { tenant, period, amounts, at: Some(document.uploaded_at) };
+    Entry::Recount { operation: operation.to_owned(), body }
 }
 
 /// Whether the operation of a document can still be pending, or wait in a journal. The ledger forgets operations some
@@ -272,11 +278,11 @@ impl Counting {
     pub async fn nothing_stays(mut self) {
         let levels = self.amounts.only(true);
         match self.state {
-            State::Noted => self.metering.end(self.settled(self.all().only(false))).await,
+            State::Noted => self.end_without_levels().await,
             // The journal settles all of it first.
             State::Journaled if !levels.is_zero() => {
                 let body = counted(&self.account, levels);
-                let operation = format!("gone-{}", self.operation);
+                let operation = names::gone(&self.operation);
                 let gone = Entry::Release { operation, body };
                 if !self.metering.journaled(&gone).await {
                     self.metering.end(vec![gone]).await;
@@ -285,6 +291,22 @@ impl Counting {
             _ => {}
         }
         self.state = State::Ended;
+    }
+
+    /// Counts what was embedded. A ledger that began meanwhile may have been told of the document before it was deleted
+    /// again.
+    async fn end_without_levels(&self) {
+        let mut entries = self.settled(self.all().only(false));
+        let first = entries.remove(0);
+        match self.metering.tell(&first).await {
+            Ok(CommandOutcome::Settled { posted, .. }) if !posted.only(true).is_zero() => {
+                let body = counted(&self.account, posted.only(true));
+                entries.push(Entry::Release { operation: names::gone(&self.operation), body });
+            }
+            Ok(_) => {}
+            Err(_) => entries.insert(0, first),
+        }
+        self.metering.end(entries).await;
     }
 
     /// What counts, with the tokens that the provider named.

@@ -236,6 +236,7 @@ impl Metering {
     async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<CommandOutcome, CallError> {
         match entry {
             Entry::Settle { operation, body } => self.ask(self.ledger.settle(operation, body)).await,
+            Entry::Recount { operation, body } => self.ask(self.ledger.recount(operation, body)).await,
             Entry::Void { operation, body } => self.ask(self.ledger.void(operation, body)).await,
             Entry::Release { operation, body } => self.ask(self.ledger.release(operation, body)).await,
         }

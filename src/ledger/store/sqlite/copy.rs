@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::{files, schema};
+use super::{beginning, files, schema};
+use crate::api::Timestamp;
 use crate::ledger::store::StoreError;
 
 /// Numbers of lines that are passed over after a restoration. Those that were written after the copy had these numbers,
@@ -102,11 +103,14 @@ fn has_room(database: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Puts a copy in the place of a file that is lost, if it is whole.
-pub fn restore(copy: &Unfinished, database: &Path) -> Result<(), StoreError> {
-    let connection = files::connect(copy.path())?;
-    schema::version(&connection, copy.path())?;
+/// Puts a copy in the place of a file that is lost, if it is whole. The ledger begins again with what the copy had when
+/// it was taken.
+pub fn restore(copy: &Unfinished, taken: Timestamp, database: &Path) -> Result<(), StoreError> {
+    let mut connection = files::connect(copy.path())?;
+    let version = schema::version(&connection, copy.path())?;
     whole(&connection)?;
+    schema::migrate(&mut connection, version)?;
+    beginning::put(&connection, Some(taken))?;
     // A copy without lines has no row here.
     connection.execute(
         "INSERT INTO sqlite_sequence (name, seq) SELECT 'line', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'line')",

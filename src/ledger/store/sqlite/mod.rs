@@ -5,6 +5,7 @@
 //! all commands that wait into one transaction.
 
 mod answers;
+mod beginning;
 mod copy;
 mod events;
 mod files;
@@ -23,10 +24,12 @@ use rusqlite::Connection;
 use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine, Waiting};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
+use crate::ledger::beginning::Beginning;
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
 use crate::ledger::store::hours::hour_of;
 use crate::ledger::units::Amounts;
+use crate::ledger::wire::OldDocument;
 use answers::AnswerFile;
 use writer::{When, Writer};
 
@@ -168,6 +171,20 @@ impl Store for Sqlite {
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         self.read(rows::pending).await
+    }
+
+    async fn begin(&self, now: Timestamp) -> Result<Option<Beginning>, StoreError> {
+        self.writer.write(When::Now, move |connection| beginning::begin(connection, now)).await
+    }
+
+    async fn recounted(&self, beginning: &str, now: Timestamp) -> Result<(), StoreError> {
+        let id = beginning.to_owned();
+        self.writer.write(When::Now, move |connection| beginning::recounted(connection, &id, now)).await
+    }
+
+    async fn old_documents(&self, tenant: &str, after: &str, most: u32) -> Result<Vec<OldDocument>, StoreError> {
+        let (tenant, after) = (tenant.to_owned(), after.to_owned());
+        self.read(move |connection| beginning::old_documents(connection, &tenant, &after, most)).await
     }
 
     fn answers(&self) -> &dyn Answers {

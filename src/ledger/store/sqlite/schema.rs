@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
+use super::beginning;
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
 use crate::ledger::store::{hours, migration};
@@ -11,7 +12,7 @@ use crate::ledger::store::{hours, migration};
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 
 fn first() -> String {
     let amounts = |prefix| declared(prefix, "INTEGER");
@@ -78,6 +79,12 @@ pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreErr
     }
     if version < 4 {
         transaction.execute_batch(&hours::of_lines("INTEGER"))?;
+    }
+    if version < 5 {
+        transaction.execute_batch(beginning::TABLE)?;
+    }
+    if version < 1 {
+        beginning::put(&transaction, None)?;
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)

@@ -218,6 +218,7 @@ fn stages(entries: Vec<(i64, Entry)>) -> Vec<Vec<(i64, Entry)>> {
 async fn tell(ledger: &LedgerClient, entry: &Entry) -> Verdict {
     let told = match entry {
         Entry::Settle { operation, body } => ledger.settle(operation, body).await,
+        Entry::Recount { operation, body } => ledger.recount(operation, body).await,
         Entry::Void { operation, body } => ledger.void(operation, body).await,
         Entry::Release { operation, body } => ledger.release(operation, body).await,
     };

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::ledger::wire::{Counted, Void};
+use crate::ledger::wire::{Counted, Dated, Void};
 pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
 use writer::{Line, Writer};
 
@@ -45,6 +45,13 @@ pub enum Entry {
         /// What was used.
         body: Counted,
     },
+    /// Counts a document again in a ledger that lost it.
+    Recount {
+        /// The operation's name.
+        operation: String,
+        /// The document.
+        body: Dated,
+    },
     /// Gives back everything.
     Void {
         /// The operation's name.
@@ -64,13 +71,17 @@ pub enum Entry {
 impl Entry {
     /// The operation's name.
     pub fn operation(&self) -> &str {
-        let (Self::Settle { operation, .. } | Self::Void { operation, .. } | Self::Release { operation, .. }) = self;
+        let (Self::Settle { operation, .. }
+        | Self::Recount { operation, .. }
+        | Self::Void { operation, .. }
+        | Self::Release { operation, .. }) = self;
         operation
     }
 
     /// The tenant's id.
     pub fn tenant(&self) -> String {
         let (Self::Settle { body: Counted { tenant, .. }, .. }
+        | Self::Recount { body: Dated { tenant, .. }, .. }
         | Self::Void { body: Void { tenant, .. }, .. }
         | Self::Release { body: Counted { tenant, .. }, .. }) = self;
         tenant.clone().into()
