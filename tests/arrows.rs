@@ -229,7 +229,7 @@ fn the_architecture_names_every_folder() {
 
 /// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that
 /// people read can change without changing what happens.
-const READ_CONDITIONS: [(&str, &str); 15] = [
+const READ_CONDITIONS: [(&str, &str); 16] = [
     ("api/tenant.rs", "`kubectl get` prints whether a tenant is Ready"),
     ("api/earlier.rs", "the facts that an earlier version kept in them"),
     ("lifecycle/status.rs", "what is shown is compared with what is to be shown"),
@@ -238,6 +238,7 @@ const READ_CONDITIONS: [(&str, &str); 15] = [
     ("controller/reconcile/record.rs", "Events tell which conditions turned bad"),
     ("controller/steps/notices.rs", "alerts quote their messages"),
     ("controller/sweeps/usage_billing/shown.rs", "what is shown is compared with what is to be shown"),
+    ("controller/sweeps/usage/shown.rs", "a condition that holds again is shown where it did not hold"),
     ("cli/data.rs", "prints which namespaces hold documents"),
     ("cli/desired.rs", "which subscriptions end at Stripe is shown, and no field says it"),
     ("cli/describe.rs", "prints them all"),

@@ -36,6 +36,8 @@ pub const PLAN_IN_FORCE: &str = "PlanInForce";
 pub const PRICE_AS_PLANNED: &str = "PriceAsPlanned";
 /// Stripe has the usage of all hours that are over; set for tenants with usage prices.
 pub const USAGE_BILLED: &str = "UsageBilled";
+/// The ledger answers and has all usage of the period; set once it did not.
+pub const USAGE_COUNTED: &str = "UsageCounted";
 /// Stripe bills one subscription for the tenant; set once there was a second one.
 pub const SINGLE_SUBSCRIPTION: &str = "SingleSubscription";
 /// The customer disputes a payment at their bank; set once one was.

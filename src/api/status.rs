@@ -8,7 +8,7 @@ use super::migration::Migration;
 use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
 use super::quota::{QuotaRules, Unit};
-use super::usage::{CountedUsage, Quota, Reached};
+use super::usage::{CountedUsage, Quota, Reached, UsageSource};
 use super::usage_prices::UsageBilling;
 use super::{Condition, Text, Timestamp};
 
@@ -109,6 +109,12 @@ pub struct TenantStatus {
     /// What the ledger counted, as of `observedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<CountedUsage>,
+    /// Which ledger `usage` was read from, and what it lacks. Absent for a ledger whose beginning is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_source: Option<Box<UsageSource>>,
+    /// Since when the ledger has not answered the controller. `usage` is older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ledger_away_since: Option<Timestamp>,
     /// The units of which 80 or 100 percent of the limit are used. A unit leaves the list when its usage is below 80
     /// percent again.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::quota::Unit;
-use super::{TAKEN_OVER_ANNOTATION, Tenant, Timestamp, USAGE_ANNOTATION};
+use super::{TAKEN_OVER_ANNOTATION, Tenant, Text, Timestamp, USAGE_ANNOTATION};
 
 /// What a tenant uses of its plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -186,6 +186,21 @@ pub struct CountedUsage {
     /// Bytes of the files of the stored documents.
     #[serde(default)]
     pub bytes: Used,
+}
+
+/// Which ledger the usage was read from, and what it lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageSource {
+    /// The ledger, as it calls its beginning. A ledger that lost its data begins again under another name.
+    pub ledger: Text,
+    /// What was used in this period from then on is missing, as far as `usage` did not show it before. Absent if nothing
+    /// is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_since: Option<Timestamp>,
+    /// Until when it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing_until: Option<Timestamp>,
 }
 
 impl CountedUsage {

@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 use super::past_usage::{Past, PastArgs};
 use super::{KubeArgs, ScopeArgs, usage_billed, usage_lines};
 use crate::api::usage::{CountedUsage, Used};
-use crate::api::{Tenant, Timestamp, Unit, size};
+use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 
 /// Show what tenants have used of their plans in this period.
 ///
@@ -55,6 +55,8 @@ struct Row {
     name: String,
     plan: String,
     usage: CountedUsage,
+    /// What is known to be missing.
+    lacks: Vec<String>,
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
@@ -128,7 +130,18 @@ fn row(tenant: &Tenant) -> Option<Row> {
     let period_start = planned.unwrap_or(usage.period_start).max(usage.period_start);
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let (id, plan) = (tenant.tenant_id().to_owned(), tenant.plan_in_force().to_owned());
-    Some(Row { id, period_start, namespace, name, plan, usage })
+    Some(Row { id, period_start, namespace, name, plan, usage, lacks: lacks(status) })
+}
+
+/// What the numbers are known to lack.
+fn lacks(status: &TenantStatus) -> Vec<String> {
+    let source = status.usage_source.as_deref();
+    let missing = source.and_then(|source| source.missing_since.zip(source.missing_until));
+    let lost = missing.map(|(since, until)| {
+        format!("The ledger lost its data: what was used from {since} to {until} is counted only as far as it was shown before")
+    });
+    let away = status.ledger_away_since.map(|since| format!("The ledger has not answered since {since}"));
+    lost.into_iter().chain(away).collect()
 }
 
 /// A tenant in JSON.
@@ -138,13 +151,15 @@ struct Line<'a> {
     name: &'a str,
     plan: &'a str,
     usage: CountedUsage,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    lacks: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     history: Option<Past>,
 }
 
 fn line(row: &Row, history: Option<Past>) -> serde_json::Result<String> {
-    let Row { namespace, name, plan, usage, .. } = row;
-    serde_json::to_string(&Line { namespace, name, plan, usage: *usage, history })
+    let Row { namespace, name, plan, usage, lacks, .. } = row;
+    serde_json::to_string(&Line { namespace, name, plan, usage: *usage, lacks, history })
 }
 
 /// The largest part of any limit that is used, in percent. A unit without a limit counts for nothing.
@@ -201,14 +216,15 @@ fn units(row: &Row) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     let age = |at: Timestamp| Timestamp::now().since(at).max(0);
-    format!(
+    let shown = format!(
         "{}, plan {}, period {} to {}, counted {} s ago\n{table}",
         row.name,
         row.plan,
         usage.period_start,
         usage.period_end,
         age(usage.observed_at)
-    )
+    );
+    std::iter::once(shown).chain(row.lacks.clone()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

@@ -209,6 +209,7 @@ pub async fn run(
     background.spawn(sweeps::orphans::sweep(context.clone()));
     background.spawn(sweeps::leads::sweep(context.clone(), scopes.clone()));
     background.spawn(sweeps::usage::show(context.clone(), config.usage_interval));
+    background.spawn(sweeps::recount::run(context.clone()));
     let pace = sweeps::usage_billing::Pace {
         every: config.usage_interval,
         again: config.billing_interval,

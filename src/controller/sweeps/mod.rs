@@ -5,6 +5,7 @@ pub mod leads;
 pub mod orphans;
 pub mod pins;
 pub mod plans;
+pub mod recount;
 pub mod resync;
 pub mod usage;
 pub mod usage_billing;

@@ -26,12 +26,21 @@ pub struct LedgerOfWorld {
     /// How many replicas of web have begun.
     journals: u32,
     process: Option<Process>,
+    /// Whether it takes snapshots, one with each start.
+    snapshots: bool,
 }
 
 impl LedgerOfWorld {
     /// Of a world with this key. Nothing runs yet.
     pub fn of(name: &str, key: LedgerKey) -> Self {
-        Self { key, folder: folder(&format!("{name}-ledger")), port: None, journals: 0, process: None }
+        Self {
+            key,
+            folder: folder(&format!("{name}-ledger")),
+            port: None,
+            journals: 0,
+            process: None,
+            snapshots: false,
+        }
     }
 
     /// Its address; before its first start, one where nothing listens.
@@ -71,7 +80,7 @@ impl World {
         if self.ledger.process.is_some() {
             return;
         }
-        let LedgerOfWorld { key, folder, port, .. } = &self.ledger;
+        let LedgerOfWorld { key, folder, port, snapshots, .. } = &self.ledger;
         let port = port.unwrap_or(0);
         std::fs::create_dir_all(folder).expect("a folder");
         let key_file = folder.join("key");
@@ -82,6 +91,9 @@ impl World {
             .arg("--metrics-listen=127.0.0.1:0")
             .arg("--data")
             .arg(folder.join("data"));
+        if *snapshots {
+            command.arg(format!("--snapshots=file://{}", folder.join("snapshots").display()));
+        }
         let mut child =
             command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).spawn().expect("the ledger starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
@@ -101,6 +113,26 @@ impl World {
     /// Kills the ledger with SIGKILL.
     pub fn kill_ledger(&mut self) {
         self.ledger.process.take().expect("it runs").kill();
+    }
+
+    /// The ledger takes a snapshot with each start from now on.
+    pub fn take_snapshots(&mut self) {
+        self.ledger.snapshots = true;
+    }
+
+    /// The snapshots that the ledger has taken.
+    pub fn snapshots(&self) -> usize {
+        let below = |folder: &std::path::Path| {
+            let entries = std::fs::read_dir(folder).map(|entries| entries.flatten().map(|entry| entry.path()));
+            entries.map_or_else(|_| Vec::new(), Iterator::collect::<Vec<_>>)
+        };
+        below(&self.ledger.folder.join("snapshots")).iter().map(|folder| below(folder).len()).sum()
+    }
+
+    /// Kills the ledger and deletes its volume. It does not start again by itself.
+    pub fn lose_ledger(&mut self) {
+        self.kill_ledger();
+        std::fs::remove_dir_all(self.ledger.folder.join("data")).expect("removed");
     }
 
     /// Where the ledger is.

@@ -39,7 +39,7 @@ pub use replicas::{Ready, Replicas};
 pub use signups::{name, sign_up, signed_up, signup_form, text};
 pub use stripe::{answer_dispute, billed, disputes, paid, portal, stripe, stripe_objects, stripe_state};
 pub use tenant::tenant;
-pub use tenant_api::{Lab, begin};
+pub use tenant_api::{Client, Lab, begin};
 pub use tenant_operator::cli::install_crypto;
 pub use tenants::{backup, closed, desire, document_limit, plan_change, wish};
 pub use visitor::{PASSWORD, Visitor};

@@ -1,0 +1,193 @@
+//! The ledger loses its volume: limits hold, documents are counted again exactly, and nothing is billed twice. What
+//! cannot be known is shown.
+
+use kube::Api;
+use kube::api::PostParams;
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{ConditionStatus, Phase, Plan, TenantStatus, Timestamp, Unit, conditions};
+use tenant_operator::ledger::units::Amounts;
+
+use crate::support::{Client, Lab, World, said, shows, stripe, stripe_objects};
+use crate::usage_billing::{hour_passes, id, price};
+
+/// A lab with the tenant "acme" on a metered plan of 12 queries and 6 documents, and "other" beside it.
+async fn lab(name: &str) -> Lab {
+    let mut world = World::without_controller(name).await;
+    let meter = [("display_name", "queries"), ("event_name", "queries"), ("default_aggregation[formula]", "sum")];
+    let meter = id(&stripe(&world, Method::POST, "/billing/meters", &meter).await);
+    let priced = price(&world, &meter, &[("unit_amount", "10")]).await;
+    let plan: Plan = serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
+        "spec": {"stripePriceId": format!("price_{name}"), "monthlyPrice": {"amount": 100}, "trialDays": 0,
+            "limits": {"documents": 6, "queriesPerMonth": 12, "bytes": 100_000},
+            "usagePrices": [{"unit": "queries", "stripePriceId": priced}],
+            "sampleDocuments": [{"id": "sample_1", "text": "RAG means retrieval-augmented generation."}]},
+    }))
+    .expect("a plan");
+    world.sandbox.add_price(&format!("price_{name}"), 100, "usd");
+    Api::<Plan>::all(world.client.clone()).create(&PostParams::default(), &plan).await.expect("the plan is taken");
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1"]);
+    let namespace = world.namespace.clone();
+    world.environment("WATCH_NAMESPACE", &namespace);
+    world.start_controller();
+    world.start_web(&["--requests-per-second", "1000"]);
+    for tenant in ["acme", "other"] {
+        world.create(tenant, name, BillingMode::Stripe).await;
+        world.pay(tenant).await;
+        world.wait_phase(tenant, Phase::Active).await;
+    }
+    Lab { world }
+}
+
+async fn store(client: &Client<'_>, number: u32) -> String {
+    let text = format!("Report {number}: {}", "cats sleep. ".repeat(number as usize));
+    client.store(&format!("report-{number}.txt"), &text).await["id"].as_str().expect("an id").to_owned()
+}
+
+async fn level(world: &World) -> Amounts {
+    world.counted("acme").await.map(|usage| usage.used.only(true)).unwrap_or_default()
+}
+
+/// Waits until the ledger was told of all documents.
+async fn recounted(world: &World) {
+    let done = async || {
+        let status = world.ledger().status().await.ok();
+        status.and_then(|status| status.beginning).is_some_and(|beginning| beginning.recounted.is_some())
+    };
+    world.until("documents are counted again", done).await;
+}
+
+fn shown(queries: i64) -> impl Fn(&TenantStatus) -> bool {
+    move |status| status.usage.is_some_and(|usage| usage.queries.used == queries)
+}
+
+/// What Stripe's meter has.
+async fn billed(world: &World) -> i64 {
+    let events = stripe_objects(world, "billing.meter_event").await;
+    events.iter().filter_map(|event| event["event"]["value"].as_i64()).sum()
+}
+
+async fn answers(client: &Client<'_>, most: usize) -> usize {
+    let mut answered = 0;
+    for _ in 0..most {
+        let answer = client.ask("What is RAG?").await;
+        match answer.status().as_u16() {
+            200 => answered += 1,
+            429 => return answered,
+            other => panic!("{other}: {:?}", answer.text().await),
+        }
+    }
+    answered
+}
+
+fn missing(status: &TenantStatus) -> Option<(Timestamp, Timestamp)> {
+    let source = status.usage_source.as_ref()?;
+    source.missing_since.zip(source.missing_until)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_volume_loses_no_limit_counts_documents_exactly_and_bills_nothing_twice() {
+    let mut lab = lab("lost-empty").await;
+    recounted(&lab.world).await;
+    let acme = lab.client("acme").await;
+    let mut documents = Vec::new();
+    for number in 1..=4 {
+        documents.push(store(&acme, number).await);
+    }
+    assert_eq!(answers(&acme, 7).await, 7);
+    let before = level(&lab.world).await;
+    assert_eq!(before[Unit::Documents], 4);
+    lab.world.wait("acme", "shown", |s| shown(7)(s) && s.usage.is_some_and(|u| u.documents.used == 4)).await;
+    hour_passes(&lab.world).await;
+    lab.world.until("what was used is billed", async || billed(&lab.world).await == 7).await;
+    let key = acme.key.clone();
+
+    lab.world.lose_ledger();
+    // Deleted and stored while the ledger is away: web's journal has it.
+    let acme = lab.client_with(&key);
+    assert_eq!(acme.delete(&documents[0]).await, 204);
+    store(&acme, 5).await;
+    lab.world.start_ledger();
+    // As late as it is at Stripe.
+    lab.world.end_ledgers_hour();
+    // And before it knows of any document.
+    let acme = lab.client_with(&key);
+    assert_eq!(acme.delete(&documents[1]).await, 204);
+    store(&acme, 6).await;
+    recounted(&lab.world).await;
+
+    let listed: Value = acme.get("/v1/documents").await.json().await.expect("JSON");
+    let bytes: i64 =
+        listed["documents"].as_array().expect("documents").iter().filter_map(|d| d["bytes"].as_i64()).sum();
+    let exact = Amounts::of(Unit::Documents, 4).with(Unit::Bytes, bytes);
+    lab.world.until("exact", async || level(&lab.world).await == exact).await;
+    lab.world.wait("acme", "what is missing is shown", |s| shown(7)(s) && missing(s).is_some()).await;
+    lab.world.wait("acme", "a condition", shows("UsageCounted", ConditionStatus::False, "UsageMissing")).await;
+    lab.world.wait_event("acme", "UsageMissing").await;
+    lab.world.wait_event("acme", "DocumentsRecounted").await;
+    let told = lab.world.command("usage").args(["-n", &lab.world.namespace, "acme"]).output().expect("it runs");
+    assert!(said(&told).contains("The ledger lost its data"), "{}", said(&told));
+
+    // Another leader counts nothing again.
+    lab.world.replace_controller();
+    assert_eq!(answers(&lab.client_with(&key), 20).await, 5, "what is left of 12");
+    lab.world.wait("acme", "shown", shown(12)).await;
+    for deleted in &documents[2..] {
+        assert_eq!(lab.client_with(&key).delete(deleted).await, 204);
+    }
+    assert_eq!(level(&lab.world).await[Unit::Documents], 2);
+    hour_passes(&lab.world).await;
+    lab.world.until("the new usage is billed", async || billed(&lab.world).await == 12).await;
+    let status = lab.world.status("acme").await;
+    assert!(conditions::get(&status.conditions, "UsageBilled").is_none_or(|c| c.status == ConditionStatus::True));
+    assert_eq!(
+        lab.world.counted("other").await.map(|usage| usage.used.only(true)),
+        lab.world.counted("other").await.map(|_| Amounts::ZERO)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_older_than_the_loss_is_brought_up_to_what_others_know() {
+    let mut lab = lab("lost-snapshot").await;
+    lab.world.take_snapshots();
+    let key = lab.client("acme").await.key.clone();
+    let acme = lab.client_with(&key);
+    let mut documents = Vec::new();
+    for number in 1..=3 {
+        documents.push(store(&acme, number).await);
+    }
+    assert_eq!(answers(&acme, 4).await, 4);
+    recounted(&lab.world).await;
+    lab.world.kill_ledger();
+    lab.world.start_ledger();
+    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
+
+    // After the snapshot: one is deleted, one replaced by the same file again, two are new.
+    let acme = lab.client_with(&key);
+    for deleted in &documents[..2] {
+        assert_eq!(acme.delete(deleted).await, 204);
+    }
+    assert_eq!(store(&acme, 2).await, documents[1]);
+    for number in 4..=5 {
+        store(&acme, number).await;
+    }
+    assert_eq!(answers(&acme, 3).await, 3);
+    lab.world.wait("acme", "shown", |s| shown(7)(s) && s.usage.is_some_and(|u| u.documents.used == 4)).await;
+    hour_passes(&lab.world).await;
+    lab.world.until("what was used is billed", async || billed(&lab.world).await == 7).await;
+    let exact = level(&lab.world).await;
+
+    lab.world.lose_ledger();
+    lab.world.start_ledger();
+    lab.world.end_ledgers_hour();
+    let status = lab.world.ledger().status().await.expect("it answers");
+    assert!(status.beginning.is_some_and(|beginning| beginning.began.snapshot.is_some()), "it has a snapshot");
+    recounted(&lab.world).await;
+    lab.world.until("exact", async || level(&lab.world).await == exact).await;
+    lab.world.wait("acme", "what is missing is shown", |s| shown(7)(s) && missing(s).is_some()).await;
+    assert_eq!(answers(&lab.client_with(&key), 20).await, 5, "what is left of 12");
+    hour_passes(&lab.world).await;
+    lab.world.until("the new usage is billed", async || billed(&lab.world).await == 12).await;
+}
