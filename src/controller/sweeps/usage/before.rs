@@ -25,8 +25,9 @@ const AT_ONCE: usize = 16;
 pub fn is_to_be_told(tenant: &Tenant, beginning: &Beginning) -> bool {
     let Some(status) = &tenant.status else { return false };
     let of_this = status.usage_source.as_ref().is_some_and(|source| *source.ledger == *beginning.id);
-    // What was observed later, it told itself: a version before this one does not note which ledger told it.
-    !of_this && status.usage.is_some_and(|usage| usage.observed_at < beginning.began.at)
+    // What was observed later, it told itself: a version before this one does not note which ledger told it. In the same
+    // second, it had nothing to tell yet.
+    !of_this && status.usage.is_some_and(|usage| usage.observed_at <= beginning.began.at)
 }
 
 /// Tells the ledger of all tenants of which it does not know yet what they had used.
