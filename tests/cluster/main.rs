@@ -47,6 +47,7 @@ mod portal;
 mod preflight;
 mod programs;
 mod rag;
+mod readable;
 mod refunds;
 mod regions;
 mod release;
