@@ -59,12 +59,22 @@ pub enum Entry {
         /// What is gone.
         body: Counted,
     },
+    /// Ends the operation of a document that is gone, unless it has ended.
+    Conclude {
+        /// The operation's name.
+        operation: String,
+        /// The levels of the document.
+        body: Counted,
+    },
 }
 
 impl Entry {
     /// The operation's name.
     pub fn operation(&self) -> &str {
-        let (Self::Settle { operation, .. } | Self::Void { operation, .. } | Self::Release { operation, .. }) = self;
+        let (Self::Settle { operation, .. }
+        | Self::Void { operation, .. }
+        | Self::Release { operation, .. }
+        | Self::Conclude { operation, .. }) = self;
         operation
     }
 
@@ -72,7 +82,8 @@ impl Entry {
     pub fn tenant(&self) -> String {
         let (Self::Settle { body: Counted { tenant, .. }, .. }
         | Self::Void { body: Void { tenant, .. }, .. }
-        | Self::Release { body: Counted { tenant, .. }, .. }) = self;
+        | Self::Release { body: Counted { tenant, .. }, .. }
+        | Self::Conclude { body: Counted { tenant, .. }, .. }) = self;
         tenant.clone().into()
     }
 }
