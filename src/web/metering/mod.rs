@@ -14,7 +14,6 @@ pub mod journal;
 mod question;
 mod refusal;
 mod takeover;
-mod telling;
 mod unavailable;
 
 use std::path::PathBuf;
@@ -239,7 +238,7 @@ impl Metering {
 
     /// Tells the ledger how an operation ended.
     async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<(), CallError> {
-        self.ask(telling::tell(&self.ledger, entry)).await
+        self.ask(journal::tell(&self.ledger, entry)).await
     }
 
     /// Whether the journal keeps an entry. False without one.

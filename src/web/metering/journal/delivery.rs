@@ -9,10 +9,9 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::files::Kept;
-use super::{Entry, Journal, JournalError};
+use super::{Entry, Journal, JournalError, telling};
 use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::client::{CallError, LedgerClient};
-use crate::web::metering::telling;
 
 /// Entries that are delivered at once.
 const AT_ONCE: usize = 16;

@@ -11,6 +11,7 @@
 mod delivery;
 mod files;
 mod refused;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 
 use crate::ledger::wire::{Counted, Void};
 pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
+pub(in crate::web::metering) use telling::tell;
 use writer::{Line, Writer};
 
 /// Bytes that a volume must have left for an entry: the pages of one commit, twice.

@@ -5,7 +5,7 @@
 //! document knows its levels and not what was embedded, so what was embedded counts beside the operation if the ledger
 //! had the levels before.
 
-use super::journal::Entry;
+use super::Entry;
 use crate::api::Unit;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::{Amounts, LARGEST};
