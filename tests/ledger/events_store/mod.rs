@@ -7,6 +7,7 @@ mod feeding;
 mod program;
 mod seeded;
 mod sqlite;
+mod two_feeds;
 
 use std::sync::Arc;
 use std::time::Duration;
