@@ -5,6 +5,8 @@ mod clickhouse;
 mod contracts;
 mod feeding;
 mod program;
+mod rebuilding;
+mod retention;
 mod seeded;
 mod sqlite;
 mod two_feeds;
