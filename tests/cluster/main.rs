@@ -24,6 +24,7 @@ mod hostile_files;
 mod idempotency;
 mod idempotency_keys;
 mod internet;
+mod journals;
 mod kill;
 mod kubectl;
 mod leaving;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::agreement::{self, Difference};
 use super::error::FeedError;
-use super::{Batch, EventsError, EventsStore, Mark, Position, Span};
+use super::{Batch, EventsError, EventsStore, Mark, Position, Span, forgotten_before};
 use crate::api::Timestamp;
 use crate::clock::Clock;
 use crate::ledger::store::{Store, StoreError, StoredLine, Waiting};
@@ -166,8 +166,9 @@ impl Feed {
                 return Ok(true);
             }
         };
-        let batch = Batch { generation: position.generation, after: position.mark, lines };
-        let (last, latest) = (batch.last(), batch.lines.last().map(|line| line.at));
+        let latest = lines.last().map(|line| line.at);
+        let batch = Batch { generation: position.generation, after: position.mark, lines: self.kept(lines) };
+        let last = batch.last();
         if !batch.lines.is_empty() {
             match self.events.append(&self.id, &batch).await {
                 Err(EventsError::Superseded) => return Ok(true),
@@ -183,6 +184,15 @@ impl Feed {
             fed.complete_until = fed.complete_until.max(complete.map(|at| at.plus(-COMMITTED)));
         });
         Ok(more)
+    }
+
+    /// The lines that the store keeps: one that was made anew gets back no line that it has forgotten. The last line
+    /// says how far the store is fed, so it is sent however old it is, and forgotten with the others.
+    fn kept(&self, mut lines: Vec<StoredLine>) -> Vec<StoredLine> {
+        let (Some(retention), Some(last)) = (self.retention, lines.last().map(|line| line.seq)) else { return lines };
+        let before = forgotten_before(retention, self.clock.read().earliest);
+        lines.retain(|line| line.hour >= before || line.seq == last);
+        lines
     }
 
     /// The lines after a position, as many as a batch has.
@@ -220,10 +230,11 @@ impl Feed {
 
     /// Notes how a round went.
     async fn note(&self, round: &Result<bool, FeedError>, metrics: &Metrics) {
-        let seq = self.fed.read().seq;
+        let Progress { generation, seq, .. } = self.fed.read();
         let waiting = self.ledger.waiting(seq, COUNTED).await.ok();
         self.fed.change(|fed| {
-            if let Some(waiting) = waiting {
+            // One that was emptied meanwhile lacks more than that.
+            if let Some(waiting) = waiting.filter(|_| (fed.generation, fed.seq) == (generation, seq)) {
                 fed.waiting = waiting;
             }
             fed.failing = round.as_ref().err().map(ToString::to_string);

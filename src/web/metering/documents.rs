@@ -36,11 +36,22 @@ pub struct NewDocument<'a> {
     pub tokens: u64,
 }
 
-/// The name of what a document is counted as. None for a document of a version before the ledger.
+/// The name of what a document is counted as. None for a document of a version before the ledger, and for one whose
+/// operation ended long ago.
 fn operation_of(tenant: &Served, document: &Document) -> Option<String> {
-    let name = format!("d-{}-{}-{}", tenant.id, document.id, document.upload.as_deref()?);
+    Some(operation(tenant, document, document.upload.as_deref()?))
+}
+
+/// The name of an upload of a document.
+fn operation(tenant: &Served, document: &Document, upload: &str) -> String {
+    let name = format!("d-{}-{}-{upload}", tenant.id, document.id);
     let hashed = || format!("d-{}", hex::encode(Sha256::digest(&name)));
-    Some(if name.len() > LONGEST { hashed() } else { name })
+    if name.len() > LONGEST { hashed() } else { name }
+}
+
+/// A name that no other upload has.
+pub fn new_upload() -> String {
+    hex::encode(rand::random::<[u8; 8]>())
 }
 
 /// What is gone with a document.
@@ -106,7 +117,12 @@ impl Metering {
     ) -> Result<Counting, Problem> {
         let account = self.account(tenant, now).await?;
         let unnamed = || Problem::internal("a document", &"it has no name of its own");
-        let operation = operation_of(tenant, new.document).ok_or_else(unnamed)?;
+        let operation = if new.counts {
+            operation_of(tenant, new.document).ok_or_else(unnamed)?
+        } else {
+            // The document's own name is that of the upload that counted it.
+            operation(tenant, new.document, &new_upload())
+        };
         let embedded = Amounts::of(Unit::EmbeddedBytes, new.text.clamp(0, LARGEST))
             .with(Unit::EmbeddingTokens, amount(new.tokens));
         let amounts = if new.counts { embedded.plus(levels(new.document)) } else { embedded };
@@ -131,18 +147,22 @@ impl Metering {
     }
 
     /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once
-    /// more when the document is gone.
+    /// more when the document is gone. Returns the upload that counted it, which stays the document's, so that another
+    /// replica counts it under the same name. None if that upload can be neither pending nor in a journal.
     pub async fn begun_before(
         self: &Arc<Self>,
         tenant: &Served,
         document: &Document,
         now: Timestamp,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<String>, Problem> {
         let account = self.account(tenant, now).await?;
-        if let Some(operation) = operation_of(tenant, document).filter(|_| may_be_pending(document, now)) {
-            self.conclude(&account, &operation, levels(document)).await;
+        if !may_be_pending(document, now) {
+            return Ok(None);
         }
-        Ok(())
+        if let Some(operation) = operation_of(tenant, document) {
+            self.end(vec![conclude(&account, operation, levels(document))]).await;
+        }
+        Ok(document.upload.clone())
     }
 
     /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The
@@ -154,34 +174,17 @@ impl Metering {
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
         let before = || format!("d-{}-{}-{}", tenant.id, document.id, document.uploaded_at.as_second());
         let gone = format!("gone-{}", operation.clone().unwrap_or_else(before));
-        if let Some(operation) = operation.filter(|_| may_be_pending(document, now)) {
-            self.conclude(&account, &operation, levels).await;
-        }
-        self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
+        let operation = operation.filter(|_| may_be_pending(document, now));
+        let concluded = operation.map(|operation| conclude(&account, operation, levels));
+        let gone = Entry::Release { operation: gone, body: counted(&account, levels) };
+        self.end(concluded.into_iter().chain([gone]).collect()).await;
         Ok(())
     }
+}
 
-    /// Ends the operation of a document that is about to be released, unless it has ended.
-    async fn conclude(self: &Arc<Self>, account: &Account, operation: &str, levels: Amounts) {
-        let body = Checkpoint { tenant: account.tenant.clone(), amounts: levels };
-        let amounts = match self.ask(self.ledger.checkpoint(operation, &body)).await {
-            // It is pending. All that was set aside counts: what was embedded is not known here.
-            Ok(_) => levels.with(Unit::EmbeddedBytes, LARGEST).with(Unit::EmbeddingTokens, LARGEST),
-            // It was settled, which stays as it is; or it expired, and the settlement waits in the journal of a
-            // replica; or it cannot be asked for. Settled here, it counts once.
-            Err(_) => levels,
-        };
-        let body = counted(account, amounts);
-        // Nothing is beyond a reservation here.
-        match self.ask(self.ledger.settle(operation, &body)).await {
-            Ok(_) => {}
-            Err(CallError::Unavailable(why)) => {
-                let body = counted(account, levels);
-                self.keep(Entry::Settle { operation: operation.to_owned(), body }, &why).await;
-            }
-            Err(error) => tracing::warn!(%error, operation, "a deleted document is not settled"),
-        }
-    }
+/// Ends the operation of a document that is about to be released, unless it has ended.
+fn conclude(account: &Account, operation: String, levels: Amounts) -> Entry {
+    Entry::Conclude { operation, body: counted(account, levels) }
 }
 
 /// Whether the operation of a document can still be pending, or wait in a journal. The ledger forgets operations some

@@ -5,8 +5,11 @@ mod clickhouse;
 mod contracts;
 mod feeding;
 mod program;
+mod rebuilding;
+mod retention;
 mod seeded;
 mod sqlite;
+mod two_feeds;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,6 +11,7 @@
 mod delivery;
 mod files;
 mod refused;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 
 use crate::ledger::wire::{Counted, Void};
 pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
+pub(in crate::web::metering) use telling::tell;
 use writer::{Line, Writer};
 
 /// Bytes that a volume must have left for an entry: the pages of one commit, twice.
@@ -59,12 +61,22 @@ pub enum Entry {
         /// What is gone.
         body: Counted,
     },
+    /// Ends the operation of a document that is gone, unless it has ended.
+    Conclude {
+        /// The operation's name.
+        operation: String,
+        /// The levels of the document.
+        body: Counted,
+    },
 }
 
 impl Entry {
     /// The operation's name.
     pub fn operation(&self) -> &str {
-        let (Self::Settle { operation, .. } | Self::Void { operation, .. } | Self::Release { operation, .. }) = self;
+        let (Self::Settle { operation, .. }
+        | Self::Void { operation, .. }
+        | Self::Release { operation, .. }
+        | Self::Conclude { operation, .. }) = self;
         operation
     }
 
@@ -72,7 +84,8 @@ impl Entry {
     pub fn tenant(&self) -> String {
         let (Self::Settle { body: Counted { tenant, .. }, .. }
         | Self::Void { body: Void { tenant, .. }, .. }
-        | Self::Release { body: Counted { tenant, .. }, .. }) = self;
+        | Self::Release { body: Counted { tenant, .. }, .. }
+        | Self::Conclude { body: Counted { tenant, .. }, .. }) = self;
         tenant.clone().into()
     }
 }
