@@ -410,13 +410,18 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
+/// Another meter for queries, named by its events.
+async fn meter(world: &World, name: &str) -> String {
+    let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
+    id(&stripe(world, Method::POST, "/billing/meters", &form).await)
+}
+
 /// A tenant that has used five queries, whose plan gets a price with another meter. Returns both prices.
 async fn two_meters(name: &str) -> (World, [String; 2]) {
-    let (mut world, meter) = world(name).await;
+    let (mut world, first) = world(name).await;
     world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
-    let other = [("display_name", "questions"), ("event_name", "questions"), ("default_aggregation[formula]", "sum")];
-    let other = id(&stripe(&world, Method::POST, "/billing/meters", &other).await);
-    let before = price(&world, &meter, &[("unit_amount", "10")]).await;
+    let other = meter(&world, "questions").await;
+    let before = price(&world, &first, &[("unit_amount", "10")]).await;
     let after = price(&world, &other, &[("unit_amount", "3")]).await;
     offer(&world, &plan(name, 2000, &json!([{"unit": "queries", "stripePriceId": before}]))).await;
     world.start_controller();
@@ -425,6 +430,69 @@ async fn two_meters(name: &str) -> (World, [String; 2]) {
     hour_passes(&world).await;
     sent(&world, 5).await;
     (world, [before, after])
+}
+
+/// The plan gets another price. So many queries of the hour of the change are sent at the price before.
+async fn move_to(world: &World, plan: &str, price: &str, (operation, queries): (&str, i64)) {
+    change_price(world, plan, price).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used(world, operation, queries).await;
+    hour_passes(world).await;
+    let replaced = |billing: &UsageBilling| billing.meters.iter().any(|usage| *usage.price == *price);
+    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| replaced(b))).await;
+}
+
+/// A tenant whose plan was edited twice, each time with a price of another meter, and whose status then comes back from
+/// before the first change. No Plan names the meter in between any more.
+async fn back_from_before_two_changes(name: &str, third: Option<&str>) -> (World, String) {
+    let (mut world, [before, between]) = two_meters(name).await;
+    let last = match third {
+        Some(third) => price(&world, &meter(&world, third).await, &[("unit_amount", "2")]).await,
+        None => before,
+    };
+    let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
+    move_to(&world, name, &between, ("b", 4)).await;
+    used(&world, "c", 7).await;
+    hour_passes(&world).await;
+    sent(&world, 7).await;
+    move_to(&world, name, &last, ("d", 2)).await;
+    assert_eq!(at_stripe(&world).await, (18, 4));
+    world.controllers.remove(0).kill();
+    restore(&world, &backup).await;
+    (world, last)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_from_before_two_changes_of_the_meter_bills_nothing_twice() {
+    let (mut world, last) = back_from_before_two_changes("usage-there-and-back", None).await;
+    used(&world, "e", 3).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    sent(&world, 3).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (21, 5), "each hour once, on one of the meters");
+    let meters = world.status("acme").await.usage_billing.expect("billed").meters;
+    assert!(matches!(&meters[..], [one] if *one.price == *last), "{meters:?}");
+}
+
+/// What the meter in between has cannot be told apart from what was used: nothing is sent until a person has decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_in_between_whose_numbers_differ_waits_for_a_person() {
+    let (mut world, _) = back_from_before_two_changes("usage-third-meter", Some("asked")).await;
+    let customer = world.tenants().get("acme").await.expect("there").spec.billing.stripe.expect("ids").customer_id;
+    let customer = customer.expect("a customer");
+    let foreign = [("event_name", "questions"), ("payload[stripe_customer_id]", &*customer), ("payload[value]", "1")];
+    stripe(&world, Method::POST, "/billing/meter_events", &foreign).await;
+    used(&world, "e", 3).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    differs(&world, 0, 10).await;
+    assert_eq!(at_stripe(&world).await, (19, 5), "nothing is sent while the numbers differ");
+    let (code, said) = settle(&world.namespace, "stripe", &["--confirm", "acme"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    sent(&world, 3).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (22, 6), "the hours of the meter in between are not sent again");
 }
 
 async fn change_price(world: &World, plan: &str, price: &str) {
@@ -443,12 +511,7 @@ async fn restore(world: &World, billing: &Value) {
 async fn a_status_from_before_a_change_to_another_meter_bills_nothing_twice() {
     let (mut world, [_, after]) = two_meters("usage-other-meter").await;
     let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
-    change_price(&world, "usage-other-meter", &after).await;
-    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
-    used(&world, "b", 4).await;
-    hour_passes(&world).await;
-    let replaced = |billing: &UsageBilling| billing.meters.iter().any(|usage| *usage.price == *after);
-    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| replaced(b))).await;
+    move_to(&world, "usage-other-meter", &after, ("b", 4)).await;
     used(&world, "c", 7).await;
     hour_passes(&world).await;
     sent(&world, 7).await;

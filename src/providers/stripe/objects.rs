@@ -1,5 +1,7 @@
 //! Stripe's objects, as far as they are read: <https://docs.stripe.com/api>.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 use crate::api::Timestamp;
@@ -43,6 +45,9 @@ pub struct Metadata {
     pub tenant_namespace: Option<String>,
     #[serde(default)]
     pub tenant_name: Option<String>,
+    /// Keys that are made of what they are about.
+    #[serde(flatten)]
+    pub other: HashMap<String, String>,
 }
 
 impl Metadata {

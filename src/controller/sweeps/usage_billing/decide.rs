@@ -67,10 +67,15 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
     }
 }
 
+/// How many of the rows a number of Stripe's covers.
+pub fn covered(sent: i64, theirs: i64, rows: &[Row]) -> usize {
+    sums(sent, rows).take_while(|sum| *sum <= theirs).count()
+}
+
 /// Stripe's number stands. The rows that it covers are not sent again: a status that was lost begins before all of them.
 pub fn stand(usage: &mut MeteredUsage, rows: &[Row], theirs: i64) {
     let before = usage.sent;
-    let covered = sums(before, rows).take_while(|sum| *sum <= theirs).count();
+    let covered = covered(before, theirs, rows);
     let amount: i64 = rows[..covered].iter().map(|row| row.amount).sum();
     record(usage, rows, covered);
     // Rows of an hour that is not covered as a whole are Stripe's beyond what is recorded.

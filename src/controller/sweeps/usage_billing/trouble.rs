@@ -42,16 +42,17 @@ pub enum Trouble {
     },
     /// Stripe has another number than was sent.
     #[error(
-        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
+        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe has {theirs} on {on}. \
          No {name} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
          number the customer pays",
-        name = .unit.in_plans()
+        name = .unit.in_plans(),
+        on = on(.meters)
     )]
     Differs {
         /// The unit.
         unit: Unit,
-        /// The meter.
-        meter: String,
+        /// The meters that Stripe has it on.
+        meters: Vec<String>,
         /// From when on it is counted.
         since: Timestamp,
         /// What was sent.
@@ -102,6 +103,14 @@ impl From<UsagePriceError> for Trouble {
 /// `12 queries and 300 prompt_tokens`.
 fn listed(amounts: &[(Unit, i64)]) -> String {
     amounts.iter().map(|(unit, amount)| format!("{amount} {}", unit.in_plans())).collect::<Vec<_>>().join(" and ")
+}
+
+/// `meter mtr_1`, or `the meters mtr_1 and mtr_2 together`.
+fn on(meters: &[String]) -> String {
+    match meters {
+        [one] => format!("meter {one}"),
+        all => format!("the meters {} together", all.join(" and ")),
+    }
 }
 
 impl Trouble {
