@@ -109,6 +109,10 @@ impl Look<'_> {
         if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
             return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
         }
+        // Also with two meters: each of them would be sent all usage of the unit.
+        if let Some(unit) = decide::twice(ours.iter().map(|(_, unit)| *unit)) {
+            return Err(Trouble::PricedTwice { subscription: there.id.clone(), unit });
+        }
         let (stripe, recorded) = (&self.context.providers.stripe, settling.recorded);
         let mut units = Units { billed: Vec::new(), held: Vec::new(), trouble: None };
         for (item, unit) in ours.iter().copied() {

@@ -6,6 +6,7 @@
 //! with a delay; until then, within a day, the event's identifier makes the repetition harmless.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use sha2::{Digest, Sha256};
 
@@ -199,10 +200,10 @@ impl Ours {
     }
 }
 
-/// The first meter that is listed twice. Two prices would bill the same usage.
-pub fn twice<'a>(mut meters: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The first meter or unit that is listed twice. Two prices would bill the same usage.
+pub fn twice<T: Copy + Eq + Hash>(mut listed: impl Iterator<Item = T>) -> Option<T> {
     let mut seen = HashSet::new();
-    meters.find(|meter| !seen.insert(*meter))
+    listed.find(|one| !seen.insert(*one))
 }
 
 /// When the hour of a moment begins.

@@ -40,6 +40,17 @@ pub enum Trouble {
         /// The meter.
         meter: String,
     },
+    /// Two prices would bill the same usage.
+    #[error(
+        "subscription {subscription} has two usage prices for {name}, so none are sent: take one of the prices off the subscription",
+        name = .unit.in_plans()
+    )]
+    PricedTwice {
+        /// The subscription.
+        subscription: String,
+        /// The unit.
+        unit: Unit,
+    },
     /// Stripe has another number than was sent.
     #[error(
         "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe has {theirs} on {on}. \
@@ -140,6 +151,7 @@ impl Trouble {
             Self::Foreign(_) => "ForeignSubscription",
             Self::Unfit(_) => "PriceUnfit",
             Self::Shared { .. } => "MeterShared",
+            Self::PricedTwice { .. } => "UnitPricedTwice",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
             Self::Waits { .. } => "WaitsForPrice",
