@@ -5,10 +5,10 @@
 //! ledger was restored to an earlier state, and may give numbers to other lines: the store begins anew. The two never
 //! mix, and an operator has nothing to do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::agreement::{self, Difference};
+use super::agreement::{self, Difference, Found};
 use super::error::FeedError;
 use super::{Batch, EventsError, EventsStore, Mark, Position, Span, forgotten_before};
 use crate::api::Timestamp;
@@ -32,10 +32,10 @@ const FORGET: Duration = Duration::from_mins(10);
 const COUNTED: u32 = 100_000;
 /// A line is committed so many seconds after its `at`, at most: the ledger's requests take less.
 const COMMITTED: i64 = 15;
-/// Seconds of the closed hours that are compared again and again.
-const COMPARED: i64 = 3 * 24 * 3600;
 /// Differences that are logged one by one.
 const TOLD: usize = 20;
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
 
 /// Feeds an events store.
 #[derive(Debug)]
@@ -84,16 +84,24 @@ impl Progress {
 
 /// The progress of a feed.
 #[derive(Debug, Default)]
-pub struct Fed(Mutex<Progress>);
+pub struct Fed {
+    progress: Mutex<Progress>,
+    /// Which sums differ.
+    found: Mutex<Found>,
+}
 
 impl Fed {
     /// As it is now.
     pub fn read(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,6 +149,7 @@ impl Feed {
     /// Empties the store, so that the feed fills it again. Returns the generation that begins.
     pub async fn begin_anew(&self, take_over: bool) -> Result<i64, EventsError> {
         let generation = self.events.wipe(&self.id, take_over).await?;
+        *self.fed.found() = Found::default();
         self.fed.change(|fed| {
             *fed = Progress {
                 generation: Some(generation),
@@ -269,34 +278,55 @@ impl Feed {
         }
     }
 
-    /// Compares the closed hours of the latest days. None if the store lacks lines.
+    /// Compares the closed hours of the latest days, and the earlier days whose turn it is. Returns all that is known to
+    /// differ, or None if the store lacks lines.
     pub async fn compare(&self, now: Timestamp) -> Result<Option<Vec<Difference>>, FeedError> {
         // Closes the hours that are over: no line is added to them from now on, and all of theirs are fed next.
         let until = self.ledger.hours("-", now, 1, now).await?.closed_until;
         while self.round().await? {}
         let generation = self.fed.read().generation;
-        let kept = self.retention.and_then(|kept| i64::try_from(kept.as_secs()).ok()).unwrap_or(i64::MAX);
-        let from = until.plus(-COMPARED.min(kept.saturating_sub(24 * 3600)));
-        if from >= until {
-            return Ok(Some(Vec::new()));
-        }
-        let differences =
-            agreement::compare(&*self.ledger, (&*self.events, &self.id), Span { from, to: until }, now).await?;
+        let latest = self.kept(agreement::latest(until), until, HOUR);
+        let turn = self.kept(agreement::turn(until), until, DAY);
+        let (ledger, store) = (&*self.ledger, (&*self.events, &*self.id));
+        let of_latest = match latest {
+            Some(span) => agreement::compare(ledger, store, span, now).await?,
+            None => Vec::new(),
+        };
+        let of_turn = match turn {
+            Some(span) => agreement::compare_days(ledger, store, span, now).await?,
+            None => Vec::new(),
+        };
         // One that was begun anew in the meantime lacks lines.
         if Some(self.events.position(&self.id).await?.generation) != generation {
             return Ok(None);
         }
-        self.fed.change(|fed| {
-            (fed.differences, fed.compared_until) = (Some(differences.len()), Some(until));
-        });
-        Ok(Some(differences))
+        let mut found = self.fed.found();
+        // The latest hours come last: a day of which some are among them is compared both ways.
+        for (span, differences) in [(turn, of_turn), (latest, of_latest)] {
+            if let Some(span) = span {
+                found.add(span, differences);
+            }
+        }
+        found.forget(until);
+        let all = found.all().to_vec();
+        drop(found);
+        self.fed.change(|fed| (fed.differences, fed.compared_until) = (Some(all.len()), Some(until)));
+        Ok(Some(all))
+    }
+
+    /// The part of a span that the store still keeps, with a day to spare, from the beginning of an hour or a day on.
+    fn kept(&self, span: Span, until: Timestamp, step: i64) -> Option<Span> {
+        let kept = self.retention.and_then(|kept| i64::try_from(kept.as_secs()).ok()).unwrap_or(i64::MAX);
+        let first = until.as_second().saturating_sub(kept.saturating_sub(DAY)).max(span.from.as_second());
+        let from = Timestamp::from_second((first + step - 1).div_euclid(step) * step);
+        (from < span.to).then_some(Span { from, ..span })
     }
 }
 
 /// Logs differences, with their numbers.
 fn tell(differences: &[Difference]) {
     for Difference { tenant, hour, unit, ledger, events } in differences.iter().take(TOLD) {
-        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: run `tenant-operator ledger rebuild`");
+        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: `kubectl tenant usage NAME --billed --lines` shows what Stripe has, and `tenant-operator ledger rebuild` makes the store anew");
     }
     if let Some(more) = differences.len().checked_sub(TOLD).filter(|more| *more > 0) {
         tracing::error!(more, "and more sums of the events store differ");

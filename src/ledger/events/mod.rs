@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use super::store::StoredLine;
 use crate::api::Timestamp;
 
-pub use agreement::{Difference, compare};
+pub use agreement::Difference;
 pub use digest::digest;
 pub use error::{EventsError, FeedError};
 pub use feed::{Fed, Feed, Progress};
