@@ -1,12 +1,12 @@
 //! Whether the events store agrees with the ledger: what the ledger counted in closed hours, which is what bills rest
 //! on, and the sums of the store's lines are made in two ways, and must be the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::error::FeedError;
 use super::{Asked, EventsStore, Span};
 use crate::api::Timestamp;
-use crate::ledger::store::{Store, StoreError};
+use crate::ledger::store::{Changed, Store, StoreError};
 use crate::ledger::units::{Amounts, Unit};
 
 /// Tenants and hours of one page.
@@ -55,15 +55,21 @@ pub async fn compare(
     Ok(differing.collect())
 }
 
-/// What the ledger counted in closed hours.
+/// What the ledger counted in closed hours. A tenant for which something is counted meanwhile is listed again with its
+/// latest line, so each is added once, and the last page ends the list: under load, there is always a later line.
 async fn counted(ledger: &dyn Store, span: Span, now: Timestamp) -> Result<Hours, StoreError> {
-    let (mut all, mut after) = (Hours::new(), 0);
+    let (mut all, mut added, mut after) = (Hours::new(), HashSet::new(), 0);
     loop {
         let tenants = ledger.changed(after, PAGE).await?;
-        let Some(last) = tenants.last() else { return Ok(all) };
-        after = last.seq;
-        for tenant in tenants {
-            add(ledger, &tenant.tenant, span, now, &mut all).await?;
+        let full = tenants.len() >= PAGE as usize;
+        after = tenants.last().map_or(after, |last| last.seq);
+        for Changed { tenant, .. } in tenants {
+            if added.insert(tenant.clone()) {
+                add(ledger, &tenant, span, now, &mut all).await?;
+            }
+        }
+        if !full {
+            return Ok(all);
         }
     }
 }

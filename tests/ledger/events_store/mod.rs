@@ -44,7 +44,7 @@ pub enum Spoil {
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 11] = [
+const CONTRACTS: [(&str, Contract); 12] = [
     ("repeated", |place| Box::pin(contracts::repeated(place))),
     ("sums", |place| Box::pin(contracts::sums(place))),
     ("pages", |place| Box::pin(contracts::pages(place))),
@@ -56,6 +56,7 @@ const CONTRACTS: [(&str, Contract); 11] = [
     ("fed", |place| Box::pin(feeding::fed(place))),
     ("restored", |place| Box::pin(feeding::restored(place))),
     ("compared", |place| Box::pin(feeding::compared(place))),
+    ("compared under load", |place| Box::pin(feeding::compared_under_load(place))),
 ];
 
 /// Judges the stores of fresh places. What breaks a contract, by its name.
