@@ -4,12 +4,12 @@
 //! The hours of the latest days are compared every hour, and each earlier day about once a day, up to [`EARLIEST`]: the
 //! present billing period and the one before it. Stripe takes usage for 35 days, and does not change an invoice that is final.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::error::FeedError;
 use super::{Asked, EventsStore, Span};
 use crate::api::Timestamp;
-use crate::ledger::store::{Store, StoreError};
+use crate::ledger::store::{Changed, Store, StoreError};
 use crate::ledger::units::{Amounts, Unit};
 
 const HOUR: i64 = 3600;
@@ -141,15 +141,22 @@ async fn told((events, id): (&dyn EventsStore, &str), asked: Asked<'_>, span: Sp
     Ok(sums.into_iter().map(|sum| ((sum.tenant, sum.start), sum.amounts)).collect())
 }
 
-/// What the ledger counted in closed hours, by steps of so many seconds.
+/// What the ledger counted in closed hours, by steps of so many seconds. A tenant for which something is counted
+/// meanwhile is listed again with its latest line, so each is added once, and the last page ends the list: under load,
+/// there is always a later line.
 async fn counted(ledger: &dyn Store, span: Span, step: (i64, Timestamp)) -> Result<Sums, StoreError> {
-    let (mut all, mut after) = (Sums::new(), 0);
+    let (mut all, mut added, mut after) = (Sums::new(), HashSet::new(), 0);
     loop {
         let tenants = ledger.changed(after, PAGE).await?;
-        let Some(last) = tenants.last() else { return Ok(all) };
-        after = last.seq;
-        for tenant in tenants {
-            add(ledger, &tenant.tenant, span, step, &mut all).await?;
+        let full = tenants.len() >= PAGE as usize;
+        after = tenants.last().map_or(after, |last| last.seq);
+        for Changed { tenant, .. } in tenants {
+            if added.insert(tenant.clone()) {
+                add(ledger, &tenant, span, step, &mut all).await?;
+            }
+        }
+        if !full {
+            return Ok(all);
         }
     }
 }

@@ -16,7 +16,7 @@ use tenant_operator::ledger::units::Unit;
 use super::{Place, Spoil, at, feed, feed_all, said};
 use crate::conformance::reading::all_lines;
 use crate::conformance::{Client, NOON, Verdict, queries, same};
-use crate::support::Folder;
+use crate::support::{Folder, LIMIT};
 
 pub async fn open(folder: &Folder) -> Result<Arc<dyn Store>, String> {
     let mut tries = 0;
@@ -213,4 +213,31 @@ pub async fn compared_later(place: &dyn Place) -> Verdict {
         same("it is told", feed.fed.read().differences, Some(1))?;
     }
     Ok(())
+}
+
+/// What is counted while closed hours are compared is part of later ones, and changes nothing of the comparison.
+pub async fn compared_under_load(place: &dyn Place) -> Verdict {
+    let folder = Folder::new("compared-under-load");
+    let ledger = open(&folder).await?;
+    let feed = feed(&ledger, place.open()).await;
+    count(&ledger, "a", 50, NOON).await?;
+    let compared = async {
+        for _ in 0..5 {
+            let found =
+                feed.compare(Timestamp::from_second(NOON + 2 * 3600)).await.map_err(|error| error.to_string())?;
+            same("under load", found, Some(vec![]))?;
+        }
+        Ok(())
+    };
+    let load = async {
+        let mut round = 0;
+        loop {
+            count(&ledger, &format!("b{round}"), 3, NOON + 3 * 3600).await?;
+            round += 1;
+        }
+    };
+    let ended = async {
+        tokio::select! { compared = compared => compared, failed = load => failed }
+    };
+    tokio::time::timeout(LIMIT, ended).await.map_err(|_| "the comparison does not end")?
 }

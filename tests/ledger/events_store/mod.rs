@@ -47,7 +47,7 @@ pub enum Spoil {
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 12] = [
+const CONTRACTS: [(&str, Contract); 13] = [
     ("repeated", |place| Box::pin(contracts::repeated(place))),
     ("sums", |place| Box::pin(contracts::sums(place))),
     ("pages", |place| Box::pin(contracts::pages(place))),
@@ -60,6 +60,7 @@ const CONTRACTS: [(&str, Contract); 12] = [
     ("restored", |place| Box::pin(feeding::restored(place))),
     ("compared", |place| Box::pin(feeding::compared(place))),
     ("compared later", |place| Box::pin(feeding::compared_later(place))),
+    ("compared under load", |place| Box::pin(feeding::compared_under_load(place))),
 ];
 
 /// Judges the stores of fresh places. What breaks a contract, by its name.
