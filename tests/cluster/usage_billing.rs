@@ -123,7 +123,7 @@ async fn invoiced(world: &World) -> Vec<(String, i64, i64)> {
     let invoices = stripe_objects(world, "invoice").await;
     let lines = invoices.iter().filter(|invoice| invoice["status"] != "draft");
     let lines = lines.flat_map(|invoice| invoice["lines"]["data"].as_array().cloned().unwrap_or_default());
-    let usage = lines.filter(|line| line["description"].as_str().is_some_and(|text| text.contains("queries")));
+    let usage = lines.filter(|line| line["description"].as_str().is_some_and(|text| text.contains(" × ")));
     let line = |line: Value| {
         let price = line["pricing"]["price_details"]["price"].as_str().unwrap_or_default().to_owned();
         (price, line["quantity"].as_i64().unwrap_or(0), line["amount"].as_i64().unwrap_or(0))
