@@ -285,8 +285,8 @@ impl Feed {
         let until = self.ledger.hours("-", now, 1, now).await?.closed_until;
         while self.round().await? {}
         let generation = self.fed.read().generation;
-        let latest = self.kept(agreement::latest(until), until, HOUR);
-        let turn = self.kept(agreement::turn(until), until, DAY);
+        let latest = self.kept_part(agreement::latest(until), until, HOUR);
+        let turn = self.kept_part(agreement::turn(until), until, DAY);
         let (ledger, store) = (&*self.ledger, (&*self.events, &*self.id));
         let of_latest = match latest {
             Some(span) => agreement::compare(ledger, store, span, now).await?,
@@ -315,7 +315,7 @@ impl Feed {
     }
 
     /// The part of a span that the store still keeps, with a day to spare, from the beginning of an hour or a day on.
-    fn kept(&self, span: Span, until: Timestamp, step: i64) -> Option<Span> {
+    fn kept_part(&self, span: Span, until: Timestamp, step: i64) -> Option<Span> {
         let kept = self.retention.and_then(|kept| i64::try_from(kept.as_secs()).ok()).unwrap_or(i64::MAX);
         let first = until.as_second().saturating_sub(kept.saturating_sub(DAY)).max(span.from.as_second());
         let from = Timestamp::from_second((first + step - 1).div_euclid(step) * step);
