@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures::Future;
+use futures::future::join_all;
 use kube::Client;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -221,14 +222,17 @@ impl Metering {
         });
     }
 
-    /// Ends operations: at the ledger, or in the journal where the ledger does not answer.
+    /// Ends operations, none of which waits for another: they share a commit of the ledger.
     async fn end(self: &Arc<Self>, entries: Vec<Entry>) {
-        for entry in entries {
-            match self.tell(&entry).await {
-                Ok(_) => {}
-                Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
-                Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
-            }
+        join_all(entries.into_iter().map(|entry| self.end_one(entry))).await;
+    }
+
+    /// Ends an operation: at the ledger, or in the journal where the ledger does not answer.
+    async fn end_one(self: &Arc<Self>, entry: Entry) {
+        match self.tell(&entry).await {
+            Ok(_) => {}
+            Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
+            Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
         }
     }
 
