@@ -23,12 +23,17 @@ use crate::ledger::{TENANTS, pairs, started};
 const LINES: i64 = 10_000_000;
 /// Lines of one transaction: its log is as large again on the disk.
 const AT_ONCE: i64 = 500_000;
-const YEAR: i64 = 365 * 24 * 3600;
+pub const YEAR: i64 = 365 * 24 * 3600;
 /// How often each thing is asked.
 const ASKED: usize = 60;
 /// Operations at each size, and how many at the same time.
 const OPERATIONS: usize = 3000;
 const IN_FLIGHT: usize = 16;
+
+/// Lines of the largest measurement, unless `BENCH_LINES` says how many.
+pub fn most_lines() -> i64 {
+    std::env::var("BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(LINES)
+}
 
 pub async fn run() -> anyhow::Result<()> {
     let folder = std::env::temp_dir().join(format!("tenant-operator-bench-lines-{}", std::process::id()));
@@ -39,7 +44,7 @@ pub async fn run() -> anyhow::Result<()> {
 }
 
 async fn measure(folder: &Path) -> anyhow::Result<()> {
-    let most = std::env::var("BENCH_LINES").ok().and_then(|lines| lines.parse().ok()).unwrap_or(LINES);
+    let most = most_lines();
     std::fs::write(folder.join("key"), [7; 32])?;
     // The product makes the tables and the tenants.
     let (process, url) = started(folder)?;

@@ -5,6 +5,7 @@
 
 mod authz;
 mod counting;
+mod events_store;
 mod fleet;
 mod lab;
 mod ledger;
@@ -63,6 +64,9 @@ async fn main() -> anyhow::Result<()> {
         }
         if only.is_empty() || only == "lines" {
             lines::run().await?;
+        }
+        if only.is_empty() || only == "events-store" {
+            events_store::run().await?;
         }
         if only.is_empty() || only == "operate" {
             operate::run(&client, &cluster).await?;

@@ -8,7 +8,7 @@ use kube::{CustomResourceExt, ResourceExt};
 use super::{Plan, Tenant};
 
 /// Grows with each change of the definitions.
-pub const CRD_REVISION: u32 = 11;
+pub const CRD_REVISION: u32 = 12;
 /// On the definitions: which revision they are of.
 pub const CRD_REVISION_ANNOTATION: &str = "tenant-operator.dev/crd-revision";
 
@@ -25,9 +25,13 @@ pub fn definitions() -> [CustomResourceDefinition; 2] {
     })
 }
 
-/// The API server warns of formats that it does not know, such as schemars' `uint32`; the minimum of 0 says the same.
+/// The API server warns of formats that it does not know, such as schemars' `uint32`. The minimum of 0 and a maximum say
+/// the same. Without the maximum, the API server takes a number that no part can read, and one such object makes every
+/// list unreadable.
 fn without_foreign_formats(schema: &mut JSONSchemaProps) {
-    schema.format.take_if(|format| format.starts_with("uint"));
+    if let Some(format) = schema.format.take_if(|format| format.starts_with("uint")) {
+        schema.maximum.get_or_insert(if format == "uint64" { LARGEST_EXACT } else { f64::from(u32::MAX) });
+    }
     for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
         without_foreign_formats(property);
     }
@@ -35,3 +39,6 @@ fn without_foreign_formats(schema: &mut JSONSchemaProps) {
         without_foreign_formats(items);
     }
 }
+
+/// The largest integer that JSON's numbers hold exactly (RFC 8259, 6), 2^53 - 1.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;

@@ -17,8 +17,8 @@ use super::{ERASE_ANNOTATION, Text, Timestamp};
 
 /// The API server's message to a user who changes the plan while another change is running.
 const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgrading'] && has(oldSelf.status.planChange) ? \
-     'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + ' is running since ' + \
-     oldSelf.status.planChange.since + '. Wait until status.phase is Active' : \
+     'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + \
+     ' is running. Wait until status.phase is Active; status.planChange shows its progress' : \
      'spec.plan cannot be changed in phase ' + oldSelf.status.phase + '. Wait until status.phase is Active'";
 
 /// Tenant is one customer of the service: who they are, which plan they bought, and how they pay.

@@ -93,7 +93,8 @@ pub struct Args {
     /// less than its grace period: the journal ends with the pod.
     #[arg(long, default_value = "10s", value_parser = span::duration)]
     ledger_drain: Duration,
-    /// How long a question is open at most. After it, the ledger counts what is known of the question.
+    /// How long a question is open at most; five times as long where its answer comes in pieces. After it, the ledger counts
+    /// what is known of the question.
     #[arg(long, hide = true, default_value = "2m", value_parser = span::some_seconds)]
     question_expiry: i64,
     /// How long a signup waits for its payment link. A plain number is milliseconds.

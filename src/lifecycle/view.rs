@@ -231,7 +231,12 @@ impl View {
 
     /// Whether a person settles that refund outside of the operator.
     pub fn refund_waived(&self) -> bool {
-        self.waived_refund.as_ref().is_some_and(|name| *name == self.refund_name())
+        self.waived_refund.as_deref().and_then(|value| waived_payment(value, &self.refund_name())).is_some()
+    }
+
+    /// The invoice that the person names whose payment they settle.
+    pub fn waived_invoice(&self) -> Option<&str> {
+        waived_payment(self.waived_refund.as_deref()?, &self.refund_name()).filter(|invoice| !invoice.is_empty())
     }
 
     /// Names the present run of attempts: new with each new value of the retry annotation.
@@ -240,6 +245,14 @@ impl View {
         let token: String =
             token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         token.chars().take(40).collect()
+    }
+}
+
+/// What the annotation says after the name of the refund, if it names this one: an invoice, or nothing.
+fn waived_payment<'a>(value: &'a str, name: &str) -> Option<&'a str> {
+    match value.strip_prefix(name)? {
+        "" => Some(""),
+        invoice => invoice.strip_prefix('.').filter(|id| !id.is_empty()),
     }
 }
 

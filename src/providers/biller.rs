@@ -52,11 +52,11 @@ pub trait Biller: std::fmt::Debug + Send + Sync {
     /// Callers have one call at a time under way for a customer and a meter.
     async fn report(&self, report: &Report<'_>) -> Result<Delivery, ProviderError>;
 
-    /// What the biller has of a customer, from a moment until before another one, both on full minutes. What was
+    /// What a meter, named by its id, has of a customer, from a moment until before another one, both on full minutes. What was
     /// reported in the last minutes may be missing.
     async fn reported(
         &self,
-        meter: &Meter,
+        meter: &str,
         customer: &str,
         from: Timestamp,
         until: Timestamp,

@@ -60,6 +60,11 @@ impl Gate {
         matches!(*self.state.borrow(), State::Open)
     }
 
+    /// Whether the check has come to a result, whichever.
+    pub fn is_checked(&self) -> bool {
+        !matches!(*self.state.borrow(), State::Unchecked)
+    }
+
     /// Whether calls are let through.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ const BODY_LIMIT: usize = 32 << 20;
 /// How much of an error is read.
 const ERROR_LIMIT: usize = 64 << 10;
 /// The longest answer that comes in pieces, in time.
-const LONGEST_STREAM: Duration = Duration::from_mins(5);
+pub const LONGEST_STREAM: Duration = Duration::from_mins(5);
 /// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces
 /// holds, even if a line never ends.
 const STREAM_LIMIT: usize = 2 << 20;

@@ -8,8 +8,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 /// The level of other crates, for any level of our own: at debug and below, some of them log headers, and keys with
-/// them.
-const OTHERS: &str = "warn";
+/// them. kube's client warns of an answer that it cannot read, with the whole answer: personal data, and Secrets.
+const OTHERS: &str = "warn,kube_client=error";
 
 /// Targets whose lines are records, not diagnostics, so every level keeps them: the customers' actions (`audit`), and,
 /// without an events file, the only copy of each event (`activation`) and state change (`transition`).

@@ -44,7 +44,7 @@ use customer::{export, tenant, track};
 use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
-use serving::{bodies, directory, limits, linger, offers, optimistic, places, turns};
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, readiness, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};
@@ -126,7 +126,7 @@ pub struct App {
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
-    readiness: routes::Readiness,
+    readiness: readiness::Readiness,
     pages: pages::Pages,
     offers: offers::Offers,
     metrics: Metrics,
@@ -301,7 +301,7 @@ impl Web {
             directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
-            readiness: routes::Readiness::default(),
+            readiness: readiness::Readiness::default(),
             pages: pages::Pages::new(&config.brand)?,
             offers: offers::Offers::default(),
             metrics: counts,
@@ -329,6 +329,10 @@ impl Web {
             Keeper { client: app.client.clone(), namespace: app.config.operator_namespace.clone(), pins: false };
         let checked = app.clone();
         tasks.spawn(async move { keeper.keep(None, &checked.indexes, || ()).await });
+        let verifies = app.clone();
+        tasks.spawn(async move {
+            verifies.api_keys.read_ahead(&verifies.client, &verifies.config.operator_namespace).await;
+        });
         let delivering = app.metering.clone();
         tasks.spawn(async move { delivering.deliver().await });
         Ok(Self { listener, metrics, app, stopping, _tasks: tasks })

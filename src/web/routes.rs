@@ -1,8 +1,8 @@
 //! Which path is whose, and what all of them have in common.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -25,6 +25,7 @@ use super::customer::{export, leaving, payment_link, plan, setup, tenant, track}
 use super::pages::{PageError, Sorry, show_sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
+use super::serving::readiness::ready;
 use super::serving::request_ids::{self, REQUEST_ID};
 use super::serving::{guards, headers, linger, problem, standing, tokens};
 use super::{App, gateway, pages, usage_events, webhooks};
@@ -34,8 +35,6 @@ use crate::telemetry::{METRICS_TYPE, log_level};
 const BODY_LIMIT: usize = 64 << 10;
 /// The longest time until an answer begins.
 pub const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long an answer about Kubernetes stands: anyone may send a readiness request.
-const READY_FOR: Duration = Duration::from_secs(1);
 /// Changes of accounts that are finished where their clients hang up, at the same time.
 pub const FINISHING: u32 = 256;
 
@@ -286,28 +285,4 @@ fn cors(frontend_url: &str) -> CorsLayer {
 
 async fn health() -> Json<serde_json::Value> {
     Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
-}
-
-/// What Kubernetes answered lately.
-#[derive(Debug, Default)]
-pub struct Readiness(Mutex<Option<(Instant, bool)>>);
-
-/// Ready when Kubernetes answers, and the end was not asked for.
-async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    if *app.stopping.borrow() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "stopping");
-    }
-    if !app.directory.is_complete() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "reading the Tenants");
-    }
-    let known = *app.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
-    let answers = if let Some((_, answers)) = known.filter(|(at, _)| at.elapsed() < READY_FOR) {
-        answers
-    } else {
-        let asked = tokio::time::timeout(Duration::from_secs(2), app.client.apiserver_version()).await;
-        let answers = matches!(asked, Ok(Ok(_)));
-        *app.readiness.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answers));
-        answers
-    };
-    if answers { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "Kubernetes cannot be reached") }
 }

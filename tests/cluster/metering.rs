@@ -87,8 +87,10 @@ async fn a_limit_that_is_raised_lets_exactly_the_difference_through() {
     assert_eq!(acme.usage().await["queries"], json!({"used": 20, "limit": 20}));
 }
 
-/// Models that write one word of an answer and then nothing. All else is the sandbox's.
+/// Models that write one word of an answer, and then nothing or a word now and then. All else is the sandbox's.
 struct SlowModels {
+    /// The pause before each further word.
+    pause: Option<Duration>,
     sandbox: String,
     http: reqwest::Client,
     chats: AtomicU32,
@@ -96,9 +98,9 @@ struct SlowModels {
 
 impl SlowModels {
     /// Answers their address.
-    async fn start(sandbox: String) -> String {
+    async fn start(sandbox: String, pause: Option<Duration>) -> String {
         let sandbox = sandbox.trim_end_matches("/v1").to_owned();
-        let models = Self { sandbox, http: reqwest::Client::new(), chats: AtomicU32::new(0) };
+        let models = Self { pause, sandbox, http: reqwest::Client::new(), chats: AtomicU32::new(0) };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
         let routes = Router::new()
@@ -113,8 +115,17 @@ impl SlowModels {
     async fn chat(State(models): State<std::sync::Arc<Self>>, Json(_): Json<Value>) -> Response {
         models.chats.fetch_add(1, Ordering::Relaxed);
         let word = json!({"choices": [{"delta": {"content": "Retrieval "}, "finish_reason": null}]});
-        let first = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(format!("data: {word}\n\n")))]);
-        let body = Body::from_stream(first.chain(stream::pending()));
+        let word = Bytes::from(format!("data: {word}\n\n"));
+        let first = stream::iter([Ok::<_, std::convert::Infallible>(word.clone())]);
+        let pause = models.pause;
+        let more = stream::repeat(word).then(move |word| async move {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+            Ok(word)
+        });
+        let body = Body::from_stream(first.chain(more));
         ([("content-type", "text/event-stream")], body).into_response()
     }
 
@@ -140,7 +151,7 @@ async fn stream_of(lab: &Lab, key: &str) -> reqwest::Response {
 #[tokio::test]
 async fn a_reader_that_leaves_a_stream_leaves_nothing_set_aside() {
     let mut lab = lab_with("count-left", 100).await;
-    let models = SlowModels::start(lab.world.sandbox.openai_url.clone()).await;
+    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), None).await;
     lab.world.environment("OPENAI_BASE_URL", &models);
     lab.world.start_web(&["--requests-per-second", "1000"]);
     let acme = lab.client("acme").await;
@@ -172,9 +183,9 @@ async fn a_reader_that_leaves_a_stream_leaves_nothing_set_aside() {
 #[tokio::test]
 async fn a_question_whose_web_is_killed_counts_as_it_was_noted() {
     let mut lab = lab_with("count-killed", 100).await;
-    let models = SlowModels::start(lab.world.sandbox.openai_url.clone()).await;
+    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), None).await;
     lab.world.environment("OPENAI_BASE_URL", &models);
-    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "8s"]);
+    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
     let acme = lab.client("acme").await;
     let mut answer = stream_of(&lab, &acme.key).await.bytes_stream();
     answer.next().await.expect("an event").expect("bytes");
@@ -189,6 +200,57 @@ async fn a_question_whose_web_is_killed_counts_as_it_was_noted() {
     let used = lab.world.counted("acme").await.expect("it is known").used;
     assert!(used[Unit::PromptTokens] > 10, "{used:?}");
     assert_eq!(used[Unit::CompletionTokens], 0, "nothing else");
+}
+
+#[tokio::test]
+async fn what_was_written_counts_though_web_is_killed_and_an_answer_in_pieces_outlives_one_in_one_piece() {
+    let mut lab = lab_with("count-written", 100).await;
+    let every = Duration::from_millis(200);
+    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), Some(every)).await;
+    lab.world.environment("OPENAI_BASE_URL", &models);
+    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    let acme = lab.client("acme").await;
+    let begun = std::time::Instant::now();
+    let mut answer = stream_of(&lab, &acme.key).await.bytes_stream();
+    // A note every 2 seconds at least.
+    while begun.elapsed() < Duration::from_secs(5) {
+        answer.next().await.expect("an event").expect("bytes");
+    }
+    let open = lab.world.counted("acme").await.expect("it is known");
+    assert_eq!((open.used[Unit::Queries], open.reserved[Unit::Queries]), (0, 1), "it has not expired");
+    lab.world.kill_last_web();
+    assert_eq!(lab.world.settled("acme", Unit::Queries).await, 1);
+    let used = lab.world.counted("acme").await.expect("it is known").used;
+    assert!(used[Unit::CompletionTokens] > 3, "more than its first word: {used:?}");
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_erased_while_it_asks_leaves_nothing_set_aside_and_no_answer() {
+    let mut lab = lab_with("count-erased", 100).await;
+    let every = Duration::from_millis(200);
+    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), Some(every)).await;
+    lab.world.environment("OPENAI_BASE_URL", &models);
+    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    let acme = lab.client("acme").await;
+    let id = lab.world.tenants().get("acme").await.expect("it is there").spec.tenant_id.expect("an id");
+    let mut streamed = stream_of(&lab, &acme.key).await.bytes_stream();
+    streamed.next().await.expect("an event").expect("bytes");
+    // One whose answer is kept under its key, and comes after the end of its tenant.
+    lab.world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "delay_ms": 8000, "times": 1})).await;
+    let request = lab.world.http.post(lab.url("/v1/query")).bearer_auth(&acme.key).header("Idempotency-Key", "late");
+    let kept = tokio::spawn(request.json(&json!({"question": QUESTION})).send());
+    let ledger = lab.world.ledger();
+    let usage = async || ledger.usage(&id).await.expect("the ledger answers").expect("it is known");
+    lab.world.until("both are under way", async || usage().await.reserved[Unit::Queries] == 2).await;
+    lab.world.erase("acme").await;
+    lab.world.wait_gone("acme").await;
+    assert!(!kept.is_finished(), "the key's question ends after its tenant");
+    let late = kept.await.expect("it ends").expect("web answers").status();
+    assert_ne!(late, 500);
+    drop(streamed);
+    lab.world.until("nothing is set aside", async || usage().await.reserved.is_zero()).await;
+    let left = ledger.erase_answers(&id).await.expect("the ledger answers");
+    assert_eq!(left.erased, 0, "an answer of an erased tenant is kept");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, Unit};
 use tenant_operator::ledger::units::Amounts;
 use tenant_operator_dev::apply_yaml;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::support::{Lab, ROOT, must, plan_with, python, target};
+use crate::support::{Lab, ROOT, World, desire, must, plan_with, python, status_of_question, target};
 
 const HOLIDAYS: &str =
     "Holiday policy. Every employee has thirty days of vacation a year. Unused days expire in March.";
@@ -55,6 +55,40 @@ async fn a_question_is_answered_from_the_tenants_own_documents_with_sources() {
     for (question, code) in [("", "invalid"), ("  ", "invalid"), (&*"x".repeat(2001), "invalid")] {
         assert_eq!(problem(acme.ask(question).await).await, (400, code.into()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_kubernetes_questions_go_on_and_what_changes_meanwhile_follows() {
+    let mut world = World::start("no-kubernetes").await;
+    for name in ["acme", "other"] {
+        world.create(name, "enterprise", BillingMode::Manual).await;
+    }
+    for name in ["acme", "other"] {
+        world.wait_phase(name, Phase::Active).await;
+    }
+    let (acme, other) = (world.api_key("acme").await, world.api_key("other").await);
+    let mut proxy = world.proxy_kubernetes().await;
+    let namespace = world.namespace.clone();
+    world.environment("WATCH_NAMESPACE", &namespace);
+    world.start_web(&[]);
+    let ready = async || {
+        let answer = world.http.get(format!("{}/readyz", world.web)).send().await.expect("web answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    world.until("web is ready", async || ready().await == (200, "ready".into())).await;
+    proxy.stop().await;
+    // Its first question ever: the public key of API keys was read before a request needed it.
+    assert_eq!(status_of_question(&world, &acme).await, 200);
+    world.until("web notices", async || ready().await.1.contains("before Kubernetes stopped answering")).await;
+    assert_eq!(ready().await.0, 200, "no replica leaves its Service");
+    desire(&world, "other", Desired::Suspended).await.expect("patched");
+    world.wait_phase("other", Phase::Suspended).await;
+    for key in [&acme, &other] {
+        assert_eq!(status_of_question(&world, key).await, 200);
+    }
+    proxy.resume().await;
+    world.until("the suspension follows", async || status_of_question(&world, &other).await == 402).await;
+    assert_eq!((status_of_question(&world, &acme).await, ready().await), (200, (200, "ready".into())));
 }
 
 async fn chats(lab: &Lab) -> usize {

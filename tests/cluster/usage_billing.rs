@@ -73,24 +73,28 @@ async fn period(world: &World, earlier: i64) -> Period {
 
 /// The tenant uses so many queries.
 async fn used(world: &World, name: &str, queries: i64) {
+    used_units(world, name, Amounts::of(Unit::Queries, queries)).await;
+}
+
+async fn used_units(world: &World, name: &str, amounts: Amounts) {
     let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
     let body = Counted {
         tenant: tenant.try_into().expect("a name"),
         period: period(world, 0).await.try_into().expect("a period"),
-        amounts: Amounts::of(Unit::Queries, queries),
+        amounts,
     };
     world.ledger().settle(name, &body).await.expect("counted");
 }
 
-/// Another system tells of so many queries of the period before.
-async fn told_late(world: &World, queries: i64) {
+/// Another system tells of what was used in the period before.
+async fn told_late(world: &World, amounts: Amounts) {
     let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
     let event = Event {
         source: "gateway".into(),
         id: "late".into(),
         tenant: tenant.try_into().expect("a name"),
         period: period(world, 1).await.try_into().expect("a period"),
-        amounts: Amounts::of(Unit::Queries, queries),
+        amounts,
         time: Timestamp::now().plus(-24 * HOUR),
     };
     world.ledger().events(&Events { events: vec![event] }).await.expect("counted");
@@ -119,7 +123,7 @@ async fn invoiced(world: &World) -> Vec<(String, i64, i64)> {
     let invoices = stripe_objects(world, "invoice").await;
     let lines = invoices.iter().filter(|invoice| invoice["status"] != "draft");
     let lines = lines.flat_map(|invoice| invoice["lines"]["data"].as_array().cloned().unwrap_or_default());
-    let usage = lines.filter(|line| line["description"].as_str().is_some_and(|text| text.contains("queries")));
+    let usage = lines.filter(|line| line["description"].as_str().is_some_and(|text| text.contains(" × ")));
     let line = |line: Value| {
         let price = line["pricing"]["price_details"]["price"].as_str().unwrap_or_default().to_owned();
         (price, line["quantity"].as_i64().unwrap_or(0), line["amount"].as_i64().unwrap_or(0))
@@ -190,7 +194,7 @@ async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
     let rest = 30 * 24 * HOUR - 2 * HOUR + 60;
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": rest})).await;
     used(&world, "c", 3).await;
-    told_late(&world, 4).await;
+    told_late(&world, Amounts::of(Unit::Queries, 4)).await;
     world.end_ledgers_hour();
     sent(&world, 26).await;
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
@@ -249,6 +253,74 @@ async fn a_plan_change_in_the_middle_of_a_period_loses_no_usage() {
     assert_eq!(stripe_objects(&world, "subscription").await.len(), 1);
 }
 
+/// Two plans price different units. Each unit is on the invoice for the time in which its price was on the subscription,
+/// the hour of the change at the prices before, and what comes late at the prices that are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_that_only_one_of_two_plans_prices_is_billed_for_its_time() {
+    let (mut world, queries) = world("usage-other-unit").await;
+    let tokens = meter(&world, "tokens").await;
+    let (query, token) = (
+        price(&world, &queries, &[("unit_amount", "10")]).await,
+        price(&world, &tokens, &[("unit_amount", "3")]).await,
+    );
+    offer(&world, &plan("by-query", 2000, &json!([{"unit": "queries", "stripePriceId": query}]))).await;
+    offer(&world, &plan("by-token", 5000, &json!([{"unit": "completionTokens", "stripePriceId": token}]))).await;
+    world.start_controller();
+    world.create_paying("acme", "by-query").await;
+    let amounts = |queries, tokens| Amounts::of(Unit::Queries, queries).with(Unit::CompletionTokens, tokens);
+    used_units(&world, "a", amounts(5, 100)).await;
+    hour_passes(&world).await;
+    sent(&world, 5).await;
+    let change = Patch::Merge(json!({"spec": {"plan": "by-token"}}));
+    world.tenants().patch("acme", &PatchParams::default(), &change).await.expect("patched");
+    let applied = tenant_operator::api::status::PlanChangeState::Applied;
+    world.wait("acme", "on the other plan", |s| plan_change(s) == Some(applied)).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used_units(&world, "b", amounts(4, 50)).await;
+    hour_passes(&world).await;
+    let by_token = |billing: &UsageBilling| billing.meters.iter().all(|usage| *usage.price == *token);
+    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| by_token(b))).await;
+    assert_eq!(at_stripe(&world).await.0, 9, "the tokens of the hour of the change had no price");
+    used_units(&world, "c", amounts(6, 30)).await;
+    hour_passes(&world).await;
+    sent(&world, 30).await;
+
+    let rest = 30 * 24 * HOUR - 3 * HOUR + 60;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": rest})).await;
+    used_units(&world, "d", amounts(1, 8)).await;
+    told_late(&world, amounts(3, 7)).await;
+    world.end_ledgers_hour();
+    sent(&world, 45).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
+    world.until("the invoice is final", async || total(&invoiced(&world).await).0 >= 54).await;
+    let mut lines = invoiced(&world).await;
+    lines.sort_unstable_by_key(|(_, queries, _)| *queries);
+    assert_eq!(lines, [(query, 9, 90), (token, 45, 135)]);
+}
+
+/// A person puts another price of a unit on the subscription, with a meter of its own: both would bill the same usage.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_with_two_prices_is_sent_to_neither() {
+    let (mut world, [_, other]) = two_meters("usage-two-prices").await;
+    let (path, item) = item_of(&world, &other).await;
+    assert_eq!(item, "", "not yet");
+    world.controllers.remove(0).kill();
+    stripe(&world, Method::POST, &path, &[("items[0][price]", &*other)]).await;
+    let plans = Api::<Plan>::all(world.client.clone());
+    let another = plan("usage-of-others", 3000, &json!([{"unit": "queries", "stripePriceId": other}]));
+    plans.create(&PostParams::default(), &another).await.expect("the plan is taken");
+    used(&world, "b", 4).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    world.wait("acme", "held", shows("UsageBilled", ConditionStatus::False, "UnitPricedTwice")).await;
+    assert_eq!(at_stripe(&world).await, (5, 1));
+    let (path, item) = item_of(&world, &other).await;
+    stripe(&world, Method::POST, &path, &[("items[0][id]", &*item), ("items[0][deleted]", "true")]).await;
+    sent(&world, 9).await;
+    assert_eq!(at_stripe(&world).await, (9, 2), "each hour once");
+}
+
 /// A Checkout that was opened before the Plan named another price sells the earlier one. It gives way: both would bill
 /// the same meter.
 #[tokio::test(flavor = "multi_thread")]
@@ -288,12 +360,12 @@ async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
     assert_eq!(at_stripe(&world).await, (12, 2), "each hour once");
 }
 
-/// The path of the subscription at Stripe, and the id of its item with a price.
+/// The path of the subscription at Stripe, and the id of its item with a price, or nothing if it has none.
 async fn item_of(world: &World, price: &str) -> (String, String) {
     let subscription = stripe_objects(world, "subscription").await.remove(0);
     let items = subscription["items"]["data"].as_array().expect("items");
-    let item = items.iter().find(|item| item["price"]["id"] == *price).expect("the item");
-    (format!("/subscriptions/{}", id(&subscription)), id(item))
+    let item = items.iter().find(|item| item["price"]["id"] == *price).map(id).unwrap_or_default();
+    (format!("/subscriptions/{}", id(&subscription)), item)
 }
 
 /// A person takes the metered price off the subscription at Stripe, while usage waits to be sent.
@@ -410,13 +482,18 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
+/// Another meter for queries, named by its events.
+async fn meter(world: &World, name: &str) -> String {
+    let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
+    id(&stripe(world, Method::POST, "/billing/meters", &form).await)
+}
+
 /// A tenant that has used five queries, whose plan gets a price with another meter. Returns both prices.
 async fn two_meters(name: &str) -> (World, [String; 2]) {
-    let (mut world, meter) = world(name).await;
+    let (mut world, first) = world(name).await;
     world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
-    let other = [("display_name", "questions"), ("event_name", "questions"), ("default_aggregation[formula]", "sum")];
-    let other = id(&stripe(&world, Method::POST, "/billing/meters", &other).await);
-    let before = price(&world, &meter, &[("unit_amount", "10")]).await;
+    let other = meter(&world, "questions").await;
+    let before = price(&world, &first, &[("unit_amount", "10")]).await;
     let after = price(&world, &other, &[("unit_amount", "3")]).await;
     offer(&world, &plan(name, 2000, &json!([{"unit": "queries", "stripePriceId": before}]))).await;
     world.start_controller();
@@ -425,6 +502,69 @@ async fn two_meters(name: &str) -> (World, [String; 2]) {
     hour_passes(&world).await;
     sent(&world, 5).await;
     (world, [before, after])
+}
+
+/// The plan gets another price. So many queries of the hour of the change are sent at the price before.
+async fn move_to(world: &World, plan: &str, price: &str, (operation, queries): (&str, i64)) {
+    change_price(world, plan, price).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used(world, operation, queries).await;
+    hour_passes(world).await;
+    let replaced = |billing: &UsageBilling| billing.meters.iter().any(|usage| *usage.price == *price);
+    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| replaced(b))).await;
+}
+
+/// A tenant whose plan was edited twice, each time with a price of another meter, and whose status then comes back from
+/// before the first change. No Plan names the meter in between any more.
+async fn back_from_before_two_changes(name: &str, third: Option<&str>) -> (World, String) {
+    let (mut world, [before, between]) = two_meters(name).await;
+    let last = match third {
+        Some(third) => price(&world, &meter(&world, third).await, &[("unit_amount", "2")]).await,
+        None => before,
+    };
+    let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
+    move_to(&world, name, &between, ("b", 4)).await;
+    used(&world, "c", 7).await;
+    hour_passes(&world).await;
+    sent(&world, 7).await;
+    move_to(&world, name, &last, ("d", 2)).await;
+    assert_eq!(at_stripe(&world).await, (18, 4));
+    world.controllers.remove(0).kill();
+    restore(&world, &backup).await;
+    (world, last)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_from_before_two_changes_of_the_meter_bills_nothing_twice() {
+    let (mut world, last) = back_from_before_two_changes("usage-there-and-back", None).await;
+    used(&world, "e", 3).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    sent(&world, 3).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (21, 5), "each hour once, on one of the meters");
+    let meters = world.status("acme").await.usage_billing.expect("billed").meters;
+    assert!(matches!(&meters[..], [one] if *one.price == *last), "{meters:?}");
+}
+
+/// What the meter in between has cannot be told apart from what was used: nothing is sent until a person has decided.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_meter_in_between_whose_numbers_differ_waits_for_a_person() {
+    let (mut world, _) = back_from_before_two_changes("usage-third-meter", Some("asked")).await;
+    let customer = world.tenants().get("acme").await.expect("there").spec.billing.stripe.expect("ids").customer_id;
+    let customer = customer.expect("a customer");
+    let foreign = [("event_name", "questions"), ("payload[stripe_customer_id]", &*customer), ("payload[value]", "1")];
+    stripe(&world, Method::POST, "/billing/meter_events", &foreign).await;
+    used(&world, "e", 3).await;
+    hour_passes(&world).await;
+    world.start_controller();
+    differs(&world, 0, 10).await;
+    assert_eq!(at_stripe(&world).await, (19, 5), "nothing is sent while the numbers differ");
+    let (code, said) = settle(&world.namespace, "stripe", &["--confirm", "acme"]).await;
+    assert_eq!(code, Some(0), "{said}");
+    sent(&world, 3).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+    assert_eq!(at_stripe(&world).await, (22, 6), "the hours of the meter in between are not sent again");
 }
 
 async fn change_price(world: &World, plan: &str, price: &str) {
@@ -443,12 +583,7 @@ async fn restore(world: &World, billing: &Value) {
 async fn a_status_from_before_a_change_to_another_meter_bills_nothing_twice() {
     let (mut world, [_, after]) = two_meters("usage-other-meter").await;
     let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
-    change_price(&world, "usage-other-meter", &after).await;
-    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
-    used(&world, "b", 4).await;
-    hour_passes(&world).await;
-    let replaced = |billing: &UsageBilling| billing.meters.iter().any(|usage| *usage.price == *after);
-    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| replaced(b))).await;
+    move_to(&world, "usage-other-meter", &after, ("b", 4)).await;
     used(&world, "c", 7).await;
     hour_passes(&world).await;
     sent(&world, 7).await;

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use crate::api::{CUSTOMER_GONE_ANNOTATION, Phase, Plan, Tenant, Timestamp};
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Fault, Observed, ObservedBilling, ObservedRefund, ObservedSubscription, Outcome, Proration};
+use crate::lifecycle::{
+    Credentials, Fault, Observed, ObservedBilling, ObservedRefund, ObservedSubscription, Outcome, Proration, View,
+};
 use crate::providers::ProviderError;
 use crate::providers::stripe::{Payer, Sale, Stripe};
 
@@ -151,13 +153,12 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
 }
 
-/// Notes at Stripe that a person settles the refund of what was paid before the tenant failed. A restored status may be
-/// that of a tenant that was paid for anew since.
+/// Notes at Stripe that a person settles the refund of the payment that they name. A restored status may be that of a
+/// tenant that was paid for anew since. Where Stripe has no invoice, none is named, and there is nothing to note.
 pub async fn waive_refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Result<Outcome, ProviderError> {
-    let transitions = tenant.status.as_ref().map_or(&[][..], |status| &status.transitions);
-    let failed = transitions.iter().rfind(|t| t.to_state == Phase::Failed).map(|t| t.timestamp);
-    if let Some(subscription) = subscription(observed) {
-        stripe.waive_refund(subscription, failed.unwrap_or_else(Timestamp::now)).await?;
+    let view = View::of(tenant, Credentials::default());
+    if let (Some(subscription), Some(invoice)) = (subscription(observed), view.waived_invoice()) {
+        stripe.waive_refund(subscription, invoice).await?;
     }
     Ok(Outcome::Done)
 }

@@ -5,12 +5,12 @@
 //! ledger was restored to an earlier state, and may give numbers to other lines: the store begins anew. The two never
 //! mix, and an operator has nothing to do.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::agreement::{self, Difference};
+use super::agreement::{self, Difference, Found};
 use super::error::FeedError;
-use super::{Batch, EventsError, EventsStore, Mark, Position, Span};
+use super::{Batch, EventsError, EventsStore, Mark, Position, Span, forgotten_before};
 use crate::api::Timestamp;
 use crate::clock::Clock;
 use crate::ledger::store::{Store, StoreError, StoredLine, Waiting};
@@ -32,10 +32,10 @@ const FORGET: Duration = Duration::from_mins(10);
 const COUNTED: u32 = 100_000;
 /// A line is committed so many seconds after its `at`, at most: the ledger's requests take less.
 const COMMITTED: i64 = 15;
-/// Seconds of the closed hours that are compared again and again.
-const COMPARED: i64 = 3 * 24 * 3600;
 /// Differences that are logged one by one.
 const TOLD: usize = 20;
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
 
 /// Feeds an events store.
 #[derive(Debug)]
@@ -84,16 +84,24 @@ impl Progress {
 
 /// The progress of a feed.
 #[derive(Debug, Default)]
-pub struct Fed(Mutex<Progress>);
+pub struct Fed {
+    progress: Mutex<Progress>,
+    /// Which sums differ.
+    found: Mutex<Found>,
+}
 
 impl Fed {
     /// As it is now.
     pub fn read(&self) -> Progress {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change(&self, change: impl FnOnce(&mut Progress)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -141,6 +149,7 @@ impl Feed {
     /// Empties the store, so that the feed fills it again. Returns the generation that begins.
     pub async fn begin_anew(&self, take_over: bool) -> Result<i64, EventsError> {
         let generation = self.events.wipe(&self.id, take_over).await?;
+        *self.fed.found() = Found::default();
         self.fed.change(|fed| {
             *fed = Progress {
                 generation: Some(generation),
@@ -166,8 +175,9 @@ impl Feed {
                 return Ok(true);
             }
         };
-        let batch = Batch { generation: position.generation, after: position.mark, lines };
-        let (last, latest) = (batch.last(), batch.lines.last().map(|line| line.at));
+        let latest = lines.last().map(|line| line.at);
+        let batch = Batch { generation: position.generation, after: position.mark, lines: self.kept(lines) };
+        let last = batch.last();
         if !batch.lines.is_empty() {
             match self.events.append(&self.id, &batch).await {
                 Err(EventsError::Superseded) => return Ok(true),
@@ -183,6 +193,15 @@ impl Feed {
             fed.complete_until = fed.complete_until.max(complete.map(|at| at.plus(-COMMITTED)));
         });
         Ok(more)
+    }
+
+    /// The lines that the store keeps: one that was made anew gets back no line that it has forgotten. The last line
+    /// says how far the store is fed, so it is sent however old it is, and forgotten with the others.
+    fn kept(&self, mut lines: Vec<StoredLine>) -> Vec<StoredLine> {
+        let (Some(retention), Some(last)) = (self.retention, lines.last().map(|line| line.seq)) else { return lines };
+        let before = forgotten_before(retention, self.clock.read().earliest);
+        lines.retain(|line| line.hour >= before || line.seq == last);
+        lines
     }
 
     /// The lines after a position, as many as a batch has.
@@ -220,10 +239,11 @@ impl Feed {
 
     /// Notes how a round went.
     async fn note(&self, round: &Result<bool, FeedError>, metrics: &Metrics) {
-        let seq = self.fed.read().seq;
+        let Progress { generation, seq, .. } = self.fed.read();
         let waiting = self.ledger.waiting(seq, COUNTED).await.ok();
         self.fed.change(|fed| {
-            if let Some(waiting) = waiting {
+            // One that was emptied meanwhile lacks more than that.
+            if let Some(waiting) = waiting.filter(|_| (fed.generation, fed.seq) == (generation, seq)) {
                 fed.waiting = waiting;
             }
             fed.failing = round.as_ref().err().map(ToString::to_string);
@@ -258,34 +278,55 @@ impl Feed {
         }
     }
 
-    /// Compares the closed hours of the latest days. None if the store lacks lines.
+    /// Compares the closed hours of the latest days, and the earlier days whose turn it is. Returns all that is known to
+    /// differ, or None if the store lacks lines.
     pub async fn compare(&self, now: Timestamp) -> Result<Option<Vec<Difference>>, FeedError> {
         // Closes the hours that are over: no line is added to them from now on, and all of theirs are fed next.
         let until = self.ledger.hours("-", now, 1, now).await?.closed_until;
         while self.round().await? {}
         let generation = self.fed.read().generation;
-        let kept = self.retention.and_then(|kept| i64::try_from(kept.as_secs()).ok()).unwrap_or(i64::MAX);
-        let from = until.plus(-COMPARED.min(kept.saturating_sub(24 * 3600)));
-        if from >= until {
-            return Ok(Some(Vec::new()));
-        }
-        let differences =
-            agreement::compare(&*self.ledger, (&*self.events, &self.id), Span { from, to: until }, now).await?;
+        let latest = self.kept_part(agreement::latest(until), until, HOUR);
+        let turn = self.kept_part(agreement::turn(until), until, DAY);
+        let (ledger, store) = (&*self.ledger, (&*self.events, &*self.id));
+        let of_latest = match latest {
+            Some(span) => agreement::compare(ledger, store, span, now).await?,
+            None => Vec::new(),
+        };
+        let of_turn = match turn {
+            Some(span) => agreement::compare_days(ledger, store, span, now).await?,
+            None => Vec::new(),
+        };
         // One that was begun anew in the meantime lacks lines.
         if Some(self.events.position(&self.id).await?.generation) != generation {
             return Ok(None);
         }
-        self.fed.change(|fed| {
-            (fed.differences, fed.compared_until) = (Some(differences.len()), Some(until));
-        });
-        Ok(Some(differences))
+        let mut found = self.fed.found();
+        // The latest hours come last: a day of which some are among them is compared both ways.
+        for (span, differences) in [(turn, of_turn), (latest, of_latest)] {
+            if let Some(span) = span {
+                found.add(span, differences);
+            }
+        }
+        found.forget(until);
+        let all = found.all().to_vec();
+        drop(found);
+        self.fed.change(|fed| (fed.differences, fed.compared_until) = (Some(all.len()), Some(until)));
+        Ok(Some(all))
+    }
+
+    /// The part of a span that the store still keeps, with a day to spare, from the beginning of an hour or a day on.
+    fn kept_part(&self, span: Span, until: Timestamp, step: i64) -> Option<Span> {
+        let kept = self.retention.and_then(|kept| i64::try_from(kept.as_secs()).ok()).unwrap_or(i64::MAX);
+        let first = until.as_second().saturating_sub(kept.saturating_sub(DAY)).max(span.from.as_second());
+        let from = Timestamp::from_second((first + step - 1).div_euclid(step) * step);
+        (from < span.to).then_some(Span { from, ..span })
     }
 }
 
 /// Logs differences, with their numbers.
 fn tell(differences: &[Difference]) {
     for Difference { tenant, hour, unit, ledger, events } in differences.iter().take(TOLD) {
-        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: run `tenant-operator ledger rebuild`");
+        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: `kubectl tenant usage NAME --billed --lines` shows what Stripe has, and `tenant-operator ledger rebuild` makes the store anew");
     }
     if let Some(more) = differences.len().checked_sub(TOLD).filter(|more| *more > 0) {
         tracing::error!(more, "and more sums of the events store differ");

@@ -17,12 +17,17 @@ use async_trait::async_trait;
 use super::store::StoredLine;
 use crate::api::Timestamp;
 
-pub use agreement::{Difference, compare};
+pub use agreement::Difference;
 pub use digest::digest;
 pub use error::{EventsError, FeedError};
 pub use feed::{Fed, Feed, Progress};
 pub use place::EventsPlace;
 pub use reading::{Asked, Page, Span, Sum};
+
+/// Lines of hours before this moment are forgotten.
+fn forgotten_before(retention: Duration, now: Timestamp) -> Timestamp {
+    now.plus(-i64::try_from(retention.as_secs()).unwrap_or(i64::MAX))
+}
 
 /// A line up to which a store is fed, with a digest of it: a ledger that was restored gives the number to another line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

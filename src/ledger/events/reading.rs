@@ -34,6 +34,8 @@ pub enum Asked<'a> {
     SiteDays,
     /// All lines by tenant and by the hour that they are part of.
     EveryTenantsHours,
+    /// The same by the day of UTC of that hour.
+    EveryTenantsDays,
 }
 
 /// How an answer is grouped, and which lines are part of it, as columns of `line`.
@@ -54,7 +56,7 @@ impl Asked<'_> {
     pub(super) const fn tenant(&self) -> Option<&str> {
         match self {
             Self::TenantHours(tenant) | Self::TenantDays(tenant) | Self::TenantPeriods(tenant) => Some(tenant),
-            Self::SiteDays | Self::EveryTenantsHours => None,
+            Self::SiteDays | Self::EveryTenantsHours | Self::EveryTenantsDays => None,
         }
     }
 
@@ -62,6 +64,7 @@ impl Asked<'_> {
         let day = "at - at % 86400";
         let (tenant, start, moment, only) = match self {
             Self::TenantHours(_) | Self::EveryTenantsHours => ("tenant", "hour", "hour", "kind <> 'moved'"),
+            Self::EveryTenantsDays => ("tenant", "hour - hour % 86400", "hour", "kind <> 'moved'"),
             Self::TenantDays(_) => ("tenant", day, "at", "1 = 1"),
             Self::TenantPeriods(_) => ("tenant", "period_start", "at", "1 = 1"),
             Self::SiteDays => ("''", day, "at", "1 = 1"),

@@ -104,9 +104,17 @@ fn is_unsettled(input: &Input) -> bool {
     input.by_stripe() && status.refund.is_none() && owed
 }
 
-/// How a person takes over a refund that the controller would make.
+/// How a person takes over a refund that the controller would make. With the payment, once Stripe has named it.
 pub fn waiver(input: &Input) -> String {
-    format!("{WAIVE_REFUND_ANNOTATION}={}", input.tenant.refund_name())
+    let name = input.tenant.refund_name();
+    match latest_invoice(input) {
+        Some(invoice) => format!("{WAIVE_REFUND_ANNOTATION}={name}.{invoice}"),
+        None => format!("{WAIVE_REFUND_ANNOTATION}={name}"),
+    }
+}
+
+fn latest_invoice<'a>(input: &'a Input) -> Option<&'a str> {
+    input.observed.billing.as_ref()?.subscription.as_ref()?.latest_invoice.as_deref()
 }
 
 /// Whether a person has taken over the refund, and the status does not say so yet.
@@ -131,12 +139,24 @@ fn note_waiver(input: &Input) -> Option<Decision> {
         draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
         return draft.changed();
     }
+    let mut draft = Draft::new(input);
+    // The present payment may be a later one than that of a status that a backup brought back.
+    if latest_invoice(input).is_some() && input.tenant.waived_invoice().is_none() {
+        let message = format!(
+            "A person settles the refund, and the annotation does not name the payment: set {}. Nothing is refunded, and a new start waits \
+             for it",
+            waiver(input)
+        );
+        draft.condition(REFUNDED, ConditionStatus::False, "PaymentNotNamed", &message);
+        return draft.changed();
+    }
     if !input.observed.done.contains(&Effect::WaiveRefund) {
         return Some(Decision::Act(vec![Effect::WaiveRefund]));
     }
-    let mut draft = Draft::new(input);
-    let message =
-        format!("A person settles the refund: the annotation {} says so. Collection is paused", waiver(input));
+    let said = input.tenant.waived_refund.as_deref().unwrap_or_default();
+    let message = format!(
+        "A person settles the refund: the annotation {WAIVE_REFUND_ANNOTATION}={said} says so. Collection is paused"
+    );
     show_waived(&mut draft, &message, input.now);
     draft.changed()
 }

@@ -9,6 +9,7 @@ use stripe_billing::subscription::RetrieveSubscription;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
 use super::invoice_lines::Lines;
+use super::meter_notes::MeterNotes;
 use super::objects::{Identified, Item, List, Subscription};
 use super::{PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
@@ -35,6 +36,8 @@ pub struct UsageSubscription {
     pub period_start: Timestamp,
     /// The items with a metered price.
     pub items: Vec<MeteredItem>,
+    /// The meters that usage was sent to.
+    pub notes: MeterNotes,
 }
 
 /// An item with a metered price.
@@ -68,7 +71,8 @@ impl UsageSubscription {
             period_start: Timestamp::from_second(start),
             items: there.items.data.iter().filter_map(MeteredItem::of).collect(),
             customer: there.customer.unwrap_or_default(),
-            tenant_id: there.metadata.and_then(|metadata| metadata.tenant_id),
+            tenant_id: there.metadata.as_ref().and_then(|metadata| metadata.tenant_id.clone()),
+            notes: MeterNotes::of(there.metadata),
             id: there.id,
         }
     }

@@ -149,6 +149,15 @@ impl Stripe {
         price.meter(wanted).map(str::to_owned).map_err(UsagePriceError::Unfit)
     }
 
+    /// The meter of any price, also of one that charges in another way than a Plan says. None if it is not metered or
+    /// Stripe does not know it.
+    pub async fn any_meter_of_price(&self, id: &str) -> Result<Option<String>, UsagePriceError> {
+        match self.send::<MeteredPrice>(&Self::get(format!("/prices/{id}"), ""), None).await {
+            Err(error) if error.is_not_found() => Ok(None),
+            price => Ok(price?.recurring.as_ref().and_then(Recurring::metered).map(str::to_owned)),
+        }
+    }
+
     /// A meter. Fails if it would lose usage.
     pub async fn usage_meter(&self, id: &str) -> Result<Meter, UsagePriceError> {
         let meter: MeterObject = self.send(&Self::get(format!("/billing/meters/{id}"), ""), None).await?;
@@ -180,13 +189,13 @@ impl Biller for Stripe {
 
     async fn reported(
         &self,
-        meter: &Meter,
+        meter: &str,
         customer: &str,
         from: Timestamp,
         until: Timestamp,
     ) -> Result<i64, ProviderError> {
         let query = format!("customer={customer}&start_time={}&end_time={}", from.as_second(), until.as_second());
-        let path = format!("/billing/meters/{}/event_summaries", meter.id);
+        let path = format!("/billing/meters/{meter}/event_summaries");
         let summaries: List<Summary> = self.send(&Self::get(path, &query), None).await?;
         whole(summaries.data.iter().map(|summary| summary.aggregated_value).sum())
     }

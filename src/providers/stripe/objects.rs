@@ -1,5 +1,7 @@
 //! Stripe's objects, as far as they are read: <https://docs.stripe.com/api>.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 
 use crate::api::Timestamp;
@@ -43,6 +45,9 @@ pub struct Metadata {
     pub tenant_namespace: Option<String>,
     #[serde(default)]
     pub tenant_name: Option<String>,
+    /// Keys that are made of what they are about.
+    #[serde(flatten)]
+    pub other: HashMap<String, String>,
 }
 
 impl Metadata {
@@ -262,6 +267,7 @@ pub fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscript
         closed_at: s.closed_at(),
         elsewhere: false,
         renews: !s.is_over() && !s.ends_with_period(),
+        latest_invoice: s.latest_invoice.clone(),
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),

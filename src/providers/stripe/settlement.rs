@@ -46,8 +46,6 @@ struct RefundObject {
 struct PaidInvoice {
     id: String,
     #[serde(default)]
-    created: i64,
-    #[serde(default)]
     amount_paid: i64,
     #[serde(default)]
     currency: String,
@@ -75,7 +73,6 @@ impl PaidInvoice {
 /// A payment, and the amount of it that is for the period to refund.
 pub(super) struct Due {
     pub(super) invoice: String,
-    pub(super) created: i64,
     intent: String,
     amount: i64,
     currency: String,
@@ -255,8 +252,8 @@ impl Stripe {
                 let amount = payment.amount_paid.unwrap_or(left).min(left);
                 left -= amount;
                 if amount > 0 {
-                    let (id, currency, created) = (invoice.id.clone(), invoice.currency.clone(), invoice.created);
-                    all.push(Due { waived: waived.contains(&id), invoice: id, created, intent, amount, currency });
+                    let (id, currency) = (invoice.id.clone(), invoice.currency.clone());
+                    all.push(Due { waived: waived.contains(&id), invoice: id, intent, amount, currency });
                 }
             }
         }

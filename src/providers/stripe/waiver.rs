@@ -8,19 +8,21 @@ use stripe_client_core::StripeRequest;
 
 use super::objects::{Identified, Subscription};
 use super::{ProviderError, Stripe, WAIVED};
-use crate::api::Timestamp;
 
 impl Stripe {
-    /// Notes that a person settles the refund of the last period, as far as it was paid before a moment. The note is the
-    /// subscription's metadata, so it outlives a status that is lost or restored.
-    pub async fn waive_refund(&self, subscription: &str, before: Timestamp) -> Result<(), ProviderError> {
-        let mut paid = self.last_period(subscription).await?;
-        paid.retain(|due| !due.waived && due.created <= before.as_second());
-        if paid.is_empty() {
+    /// Notes that a person settles the refund of the last period, if the invoice that they name was paid for it. The note
+    /// is the subscription's metadata, so it outlives a status that is lost or restored.
+    pub async fn waive_refund(&self, subscription: &str, invoice: &str) -> Result<(), ProviderError> {
+        let paid = self.last_period(subscription).await?;
+        if !paid.iter().any(|due| due.invoice == invoice) {
+            return Ok(());
+        }
+        let new: Vec<_> = paid.into_iter().filter(|due| !due.waived).map(|due| due.invoice).collect();
+        if new.is_empty() {
             return Ok(());
         }
         let mut invoices = self.waived(subscription).await?;
-        invoices.extend(paid.into_iter().map(|due| due.invoice));
+        invoices.extend(new);
         let list = invoices.into_iter().collect::<Vec<_>>().join(",");
         let request = UpdateSubscription::new(subscription).metadata(HashMap::from([(WAIVED.to_owned(), list)]));
         // No idempotency key: the same value twice is the same.

@@ -20,7 +20,7 @@ use crate::providers::Party;
 use crate::providers::models::estimate;
 use crate::rag::{self, Document, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
-use crate::web::metering::{Counting, KeyedRequest, NewDocument};
+use crate::web::metering::{Counting, KeyedRequest, NewDocument, new_upload};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::places::UploadPlace;
@@ -206,9 +206,9 @@ async fn store(
     app.metering.has_room(tenant, counts, app.now()).await?;
     let extract = extract(app, tenant, &file, deadline).await?;
     let passages = extract.passages();
-    let document = begun(id, file, passages.len(), app.now());
+    let mut document = begun(id, file, passages.len(), app.now());
     if let Some(before) = &there {
-        app.metering.begun_before(tenant, before, app.now()).await?;
+        document.upload = app.metering.begun_before(tenant, before, app.now()).await?;
     }
     let counting = count(app, tenant, (&document, counts.is_some()), &passages).await?;
     let on_tokens = |tokens| counting.embedded(tokens);
@@ -255,7 +255,7 @@ fn begun(id: String, file: File, passages: usize, now: Timestamp) -> Document {
         passages,
         state: DocumentState::Processing,
         uploaded_at: now,
-        upload: Some(hex::encode(rand::random::<[u8; 8]>())),
+        upload: Some(new_upload()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Whose an API key is. Web can verify keys and make none: it knows the public half only.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long Kubernetes may take to tell it.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
+/// The wait before the key is read again that could not be read, doubled each time.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+
 /// Good keys whose signatures need not be computed again.
 const REMEMBERED: usize = 10_000;
 
@@ -38,6 +42,8 @@ pub struct KeyRing {
     known: RwLock<Option<Arc<Known>>>,
     /// Held by the request that reads it again, with the time of the last attempt.
     reading: Mutex<Option<Instant>>,
+    /// Whether Kubernetes has told it, or that there is none yet.
+    told: AtomicBool,
 }
 
 /// The public key, and what was verified with it.
@@ -89,13 +95,47 @@ impl KeyRing {
         if at(&now) != at(&before) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
             return Ok(by(&now));
         }
+        Ok(by(&self.read(&mut reading, client, namespace).await?))
+    }
+
+    async fn read(
+        &self,
+        reading: &mut Option<Instant>,
+        client: &Client,
+        namespace: &str,
+    ) -> Result<Option<Arc<Known>>, Problem> {
         let read = tokio::time::timeout(READ_LIMIT, verifying_key(client, namespace)).await;
-        let read = read.map_err(|_| Problem::unavailable())??;
+        let read = read.map_err(|_| {
+            tracing::warn!("Kubernetes does not tell the public key of API keys in time");
+            Problem::unavailable()
+        })??;
+        self.told.store(true, Ordering::Relaxed);
         // Before a controller ran there is none: that is looked at again at once.
         *reading = read.map(|_| Instant::now());
         let known = read.map(|key| Arc::new(Known { at: Instant::now(), key, good: Lock::default() }));
         self.known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
-        Ok(by(&known))
+        Ok(known)
+    }
+
+    /// Whether Kubernetes has told the key, or that there is none yet.
+    pub fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// Reads the key before the first request needs it: an API server that stalls a moment later refuses no request.
+    /// Ends when the key is known. A controller that starts later than web makes it then.
+    pub async fn read_ahead(&self, client: &Client, namespace: &str) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let mut reading = self.reading.lock().await;
+            // An error is logged where it arises.
+            if self.known().is_some() || matches!(self.read(&mut reading, client, namespace).await, Ok(Some(_))) {
+                return;
+            }
+            drop(reading);
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(READ_AGAIN);
+        }
     }
 }
 

@@ -112,7 +112,7 @@ pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Ans
 }
 
 async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<Answered, Problem> {
-    let mut asked = Asking::begin(app, tenant, text).await?;
+    let mut asked = Asking::begin(app, tenant, text, false).await?;
     let answered = asked.answer().await;
     let standing = asked.question.standing();
     settle(app, asked.question, answered.as_ref().map(|(_, basis)| *basis)).await;
@@ -137,7 +137,7 @@ pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Res
 }
 
 async fn open_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Open, Problem> {
-    let mut asked = Asking::begin(app, tenant, text).await?;
+    let mut asked = Asking::begin(app, tenant, text, true).await?;
     match asked.stream().await {
         Ok(chunks) => {
             let (app, tenant) = (app.clone(), tenant.clone());
@@ -173,7 +173,10 @@ impl Open {
         match &chunk {
             Ok(Chunk::Sources(sources)) => self.basis = Basis::of(sources),
             Ok(Chunk::Text(text)) if self.basis != Basis::Nothing => {
-                self.question.iter_mut().for_each(|question| question.wrote(text.len()));
+                if let Some(question) = &mut self.question {
+                    question.wrote(text.len());
+                    question.checkpoint_meanwhile();
+                }
             }
             Ok(Chunk::Text(_)) => {}
             Ok(Chunk::Done(end)) => {
@@ -212,13 +215,14 @@ struct Asking<'a> {
 
 impl<'a> Asking<'a> {
     /// Takes a question's place in the plan.
-    async fn begin(app: &'a App, tenant: &'a Served, text: &'a str) -> Result<Self, Problem> {
+    async fn begin(app: &'a App, tenant: &'a Served, text: &'a str, in_pieces: bool) -> Result<Self, Problem> {
         let text = question(text)?;
         let index = app.index(tenant).await?;
         let models = tenant.models();
         let passage = usize::try_from(tenant.chunking.max_characters).unwrap_or(usize::MAX);
         let (embedding, prompt) = rag::expected(text, passage);
-        let expected = Expected { embedding, prompt, answer: app.chat.longest_answer(&models.chat) };
+        let answer = app.chat.longest_answer(&models.chat);
+        let expected = Expected { embedding, prompt, answer, in_pieces };
         let question = app.metering.question(tenant, expected, app.now()).await?;
         Ok(Self { app, index, namespace: &tenant.data, models, text, question })
     }

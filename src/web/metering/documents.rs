@@ -31,9 +31,20 @@ pub struct NewDocument<'a> {
     pub tokens: u64,
 }
 
-/// The name of what a document is counted as. None for a document of a version before the ledger.
+/// The name of what a document is counted as. None for a document of a version before the ledger, and for one whose
+/// operation ended long ago.
 fn operation_of(tenant: &Served, document: &Document) -> Option<String> {
-    Some(names::document(&tenant.id, &document.id, document.upload.as_deref()?))
+    Some(name_of(tenant, document, document.upload.as_deref()?))
+}
+
+/// The name of an upload of a document.
+fn name_of(tenant: &Served, document: &Document, upload: &str) -> String {
+    names::document(&tenant.id, &document.id, upload)
+}
+
+/// A name that no other upload has.
+pub fn new_upload() -> String {
+    hex::encode(rand::random::<[u8; 8]>())
 }
 
 /// What is gone with a document.
@@ -99,7 +110,12 @@ impl Metering {
     ) -> Result<Counting, Problem> {
         let account = self.account(tenant, now).await?;
         let unnamed = || Problem::internal("a document", &"it has no name of its own");
-        let operation = operation_of(tenant, new.document).ok_or_else(unnamed)?;
+        let operation = if new.counts {
+            operation_of(tenant, new.document).ok_or_else(unnamed)?
+        } else {
+            // The document's own name is that of the upload that counted it.
+            name_of(tenant, new.document, &new_upload())
+        };
         let embedded = Amounts::of(Unit::EmbeddedBytes, new.text.clamp(0, LARGEST))
             .with(Unit::EmbeddingTokens, amount(new.tokens));
         let amounts = if new.counts { embedded.plus(levels(new.document)) } else { embedded };
@@ -124,20 +140,24 @@ impl Metering {
     }
 
     /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once
-    /// more when the document is gone.
+    /// more when the document is gone. Returns the upload that counted it, which stays the document's, so that another
+    /// replica counts it under the same name. None if that upload can be neither pending nor in a journal.
     pub async fn begun_before(
         self: &Arc<Self>,
         tenant: &Served,
         document: &Document,
         now: Timestamp,
-    ) -> Result<(), Problem> {
+    ) -> Result<Option<String>, Problem> {
         let account = self.account(tenant, now).await?;
-        let Some(operation) = operation_of(tenant, document) else { return Ok(()) };
-        self.end(vec![recounted(&account, &operation, document)]).await;
-        if may_be_pending(document, now) {
-            self.conclude(&account, &operation, levels(document)).await;
+        if let Some(operation) = operation_of(tenant, document) {
+            let recounted = recounted(&account, &operation, document);
+            let concluded = may_be_pending(document, now).then(|| conclude(&account, operation, levels(document)));
+            self.end([recounted].into_iter().chain(concluded).collect()).await;
         }
-        Ok(())
+        if !may_be_pending(document, now) {
+            return Ok(None);
+        }
+        Ok(document.upload.clone())
     }
 
     /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The
@@ -147,40 +167,23 @@ impl Metering {
         let levels = levels(document);
         let operation = operation_of(tenant, document);
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
-        let before = || names::document(&tenant.id, &document.id, &document.uploaded_at.as_second().to_string());
+        let before = || name_of(tenant, document, &document.uploaded_at.as_second().to_string());
         let gone = names::gone(&operation.clone().unwrap_or_else(before));
+        let mut entries = Vec::new();
         if let Some(operation) = operation {
             // A ledger that began after the upload may not have it yet, and would take the release from another document.
-            self.end(vec![recounted(&account, &operation, document)]).await;
-            if may_be_pending(document, now) {
-                self.conclude(&account, &operation, levels).await;
-            }
+            entries.push(recounted(&account, &operation, document));
+            entries.extend(may_be_pending(document, now).then(|| conclude(&account, operation, levels)));
         }
-        self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
+        entries.push(Entry::Release { operation: gone, body: counted(&account, levels) });
+        self.end(entries).await;
         Ok(())
     }
+}
 
-    /// Ends the operation of a document that is about to be released, unless it has ended.
-    async fn conclude(self: &Arc<Self>, account: &Account, operation: &str, levels: Amounts) {
-        let body = Checkpoint { tenant: account.tenant.clone(), amounts: levels };
-        let amounts = match self.ask(self.ledger.checkpoint(operation, &body)).await {
-            // It is pending. All that was set aside counts: what was embedded is not known here.
-            Ok(_) => levels.with(Unit::EmbeddedBytes, LARGEST).with(Unit::EmbeddingTokens, LARGEST),
-            // It was settled, which stays as it is; or it expired, and the settlement waits in the journal of a
-            // replica; or it cannot be asked for. Settled here, it counts once.
-            Err(_) => levels,
-        };
-        let body = counted(account, amounts);
-        // Nothing is beyond a reservation here.
-        match self.ask(self.ledger.settle(operation, &body)).await {
-            Ok(_) => {}
-            Err(CallError::Unavailable(why)) => {
-                let body = counted(account, levels);
-                self.keep(Entry::Settle { operation: operation.to_owned(), body }, &why).await;
-            }
-            Err(error) => tracing::warn!(%error, operation, "a deleted document is not settled"),
-        }
-    }
+/// Ends the operation of a document that is about to be released, unless it has ended.
+fn conclude(account: &Account, operation: String, levels: Amounts) -> Entry {
+    Entry::Conclude { operation, body: counted(account, levels) }
 }
 
 /// What counts a document again in a ledger that lost it.
@@ -297,15 +300,19 @@ impl Counting {
     /// again.
     async fn end_without_levels(&self) {
         let mut entries = self.settled(self.all().only(false));
-        let first = entries.remove(0);
-        match self.metering.tell(&first).await {
-            Ok(CommandOutcome::Settled { posted, .. }) if !posted.only(true).is_zero() => {
-                let body = counted(&self.account, posted.only(true));
-                entries.push(Entry::Release { operation: names::gone(&self.operation), body });
+        let asked = match &entries[0] {
+            Entry::Settle { operation, body } => {
+                self.metering.ask(self.metering.ledger.settle(operation, body)).await.ok()
             }
-            Ok(_) => {}
-            Err(_) => entries.insert(0, first),
+            _ => None,
+        };
+        if let Some(CommandOutcome::Settled { posted, .. }) = asked
+            && !posted.only(true).is_zero()
+        {
+            let body = counted(&self.account, posted.only(true));
+            entries.push(Entry::Release { operation: names::gone(&self.operation), body });
         }
+        // The settlement is told once more: a repetition counts nothing twice.
         self.metering.end(entries).await;
     }
 

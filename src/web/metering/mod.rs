@@ -34,7 +34,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{CommandOutcome, Counted, PENDING, PeriodUsage, Reserve, Void};
+use crate::ledger::wire::{Counted, PENDING, PeriodUsage, Reserve, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::limits::Allowance;
@@ -47,7 +47,7 @@ use takeover::TakeOvers;
 
 pub use account::given_back;
 pub use answers::{Attempt, Begun, KeyedRequest};
-pub use documents::{Counting, NewDocument};
+pub use documents::{Counting, NewDocument, new_upload};
 pub use events::{UsedElsewhere, unavailable as events_unavailable};
 pub use gateway::Queries;
 pub use history::Days;
@@ -223,23 +223,22 @@ impl Metering {
 
     /// Ends operations: at the ledger, or in the journal where the ledger does not answer.
     async fn end(self: &Arc<Self>, entries: Vec<Entry>) {
-        for entry in entries {
+        let mut entries = entries.into_iter();
+        while let Some(entry) = entries.next() {
             match self.tell(&entry).await {
-                Ok(_) => {}
-                Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
+                Ok(()) => {}
+                // Those that come after it would overtake it.
+                Err(CallError::Unavailable(why)) => {
+                    return self.keep(std::iter::once(entry).chain(entries).collect(), &why).await;
+                }
                 Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
             }
         }
     }
 
     /// Tells the ledger how an operation ended.
-    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<CommandOutcome, CallError> {
-        match entry {
-            Entry::Settle { operation, body } => self.ask(self.ledger.settle(operation, body)).await,
-            Entry::Recount { operation, body } => self.ask(self.ledger.recount(operation, body)).await,
-            Entry::Void { operation, body } => self.ask(self.ledger.void(operation, body)).await,
-            Entry::Release { operation, body } => self.ask(self.ledger.release(operation, body)).await,
-        }
+    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<(), CallError> {
+        self.ask(journal::tell(&self.ledger, entry)).await
     }
 
     /// Whether the journal keeps an entry. False without one.
@@ -250,20 +249,31 @@ impl Metering {
     }
 
     /// Keeps what the ledger could not be told: in the journal, or in memory if there is none or it is full.
-    async fn keep(self: &Arc<Self>, entry: Entry, why: &str) {
-        if self.journaled(&entry).await {
-            return self.count_unavailable("kept");
+    async fn keep(self: &Arc<Self>, entries: Vec<Entry>, why: &str) {
+        let mut unkept = Vec::new();
+        for entry in entries {
+            // What comes after one in memory would overtake it.
+            if unkept.is_empty() && self.journaled(&entry).await {
+                self.count_unavailable("kept");
+            } else {
+                self.count_unavailable("unkept");
+                tracing::warn!(
+                    why,
+                    operation = entry.operation(),
+                    "the ledger is away and this is kept in memory: it is lost if web ends before the ledger is back"
+                );
+                unkept.push(entry);
+            }
         }
-        self.count_unavailable("unkept");
-        tracing::warn!(
-            why,
-            operation = entry.operation(),
-            "the ledger is away and this is kept in memory: it is lost if web ends before the ledger is back"
-        );
+        if unkept.is_empty() {
+            return;
+        }
         let metering = self.clone();
         self.spawn(async move {
-            while let Err(CallError::Unavailable(_)) = metering.tell(&entry).await {
-                tokio::time::sleep(AGAIN).await;
+            for entry in unkept {
+                while let Err(CallError::Unavailable(_)) = metering.tell(&entry).await {
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         });
     }

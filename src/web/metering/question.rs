@@ -2,6 +2,9 @@
 //! when it has ended, however it ends: answered, in vain, broken off, or left by its reader.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
 
 use super::account::Account;
 use super::journal::Entry;
@@ -24,7 +27,15 @@ pub struct Expected {
     pub prompt: u64,
     /// Of the answer, at most.
     pub answer: u64,
+    /// Whether the answer is written in pieces, which may take as long as [`LONGEST_STREAM`](crate::providers::http::LONGEST_STREAM).
+    pub in_pieces: bool,
 }
+
+/// How many times longer than an answer in one piece an answer in pieces may take.
+const IN_PIECES: u32 = 5;
+/// The shortest time between two notes of an answer that is being written. If web is killed, what was written since the
+/// last one is not counted.
+const NOTED_EVERY: Duration = Duration::from_secs(2);
 
 /// What is known of a question's use.
 #[derive(Clone, Copy, Debug, Default)]
@@ -83,6 +94,10 @@ pub struct Question {
     reserved: bool,
     /// Whether there is nothing left to tell the ledger.
     ended: bool,
+    /// When the ledger was told last what is known.
+    noted: Instant,
+    /// The note that is on its way.
+    noting: Option<JoinHandle<()>>,
 }
 
 impl Metering {
@@ -100,7 +115,8 @@ impl Metering {
             .with(Unit::EmbeddingTokens, amount(expected.embedding))
             .with(Unit::PromptTokens, amount(expected.prompt))
             .with(Unit::CompletionTokens, amount(expected.answer));
-        let body = reserve(&account, amounts, pending(self.question_expiry));
+        let times = if expected.in_pieces { IN_PIECES } else { 1 };
+        let body = reserve(&account, amounts, pending(self.question_expiry * times));
         // Made before the ledger is asked: a client that hangs up now leaves nothing set aside.
         let mut question = Question {
             metering: self.clone(),
@@ -111,6 +127,8 @@ impl Metering {
             standing: Standing::default(),
             reserved: false,
             ended: false,
+            noted: Instant::now(),
+            noting: None,
         };
         let known_away = self.is_away();
         match self.ask(self.ledger.reserve(&question.operation, &body)).await {
@@ -174,14 +192,24 @@ impl Question {
 
     /// Notes at the ledger what is known so far. It counts if this process is killed.
     pub async fn checkpoint(&self) {
-        if !self.reserved {
+        if self.reserved {
+            note(&self.metering, &self.operation, &self.progress()).await;
+        }
+    }
+
+    /// The same while its answer is written: every few seconds, and without a wait.
+    pub fn checkpoint_meanwhile(&mut self) {
+        let is_noting = self.noting.as_ref().is_some_and(|noting| !noting.is_finished());
+        if !self.reserved || is_noting || self.noted.elapsed() < NOTED_EVERY {
             return;
         }
-        let body = Checkpoint { tenant: self.account.tenant.clone(), amounts: self.known.amounts() };
-        let noted = self.metering.ask(self.metering.ledger.checkpoint(&self.operation, &body)).await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, operation = self.operation, "a question is not noted at the ledger before it has ended");
-        }
+        let (metering, operation, progress) = (self.metering.clone(), self.operation.clone(), self.progress());
+        self.noted = Instant::now();
+        self.noting = Some(tokio::spawn(async move { note(&metering, &operation, &progress).await }));
+    }
+
+    fn progress(&self) -> Checkpoint {
+        Checkpoint { tenant: self.account.tenant.clone(), amounts: self.known.amounts() }
     }
 
     /// Counts what it used.
@@ -207,8 +235,16 @@ impl Question {
     }
 }
 
+async fn note(metering: &Arc<Metering>, operation: &str, progress: &Checkpoint) {
+    if let Err(error) = metering.ask(metering.ledger.checkpoint(operation, progress)).await {
+        tracing::warn!(%error, operation, "a question is not noted at the ledger before it has ended");
+    }
+}
+
 impl Drop for Question {
     fn drop(&mut self) {
+        // The ledger refuses a note that comes after the end.
+        self.noting.iter().for_each(JoinHandle::abort);
         if !self.ended {
             let (metering, ending) = (self.metering.clone(), self.ending());
             self.metering.spawn(async move { metering.end(ending).await });
@@ -219,6 +255,13 @@ impl Drop for Question {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::http::LONGEST_STREAM;
+    use crate::web::routes::ANSWER_LIMIT;
+
+    #[test]
+    fn a_question_is_open_twice_as_long_as_its_answer_may_take() {
+        assert!(ANSWER_LIMIT * IN_PIECES >= LONGEST_STREAM);
+    }
 
     fn used(known: Known) -> [i64; 4] {
         let amounts = known.amounts();

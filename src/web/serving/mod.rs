@@ -17,6 +17,7 @@ pub mod offers;
 pub mod optimistic;
 pub mod places;
 pub mod problem;
+pub mod readiness;
 pub mod request_ids;
 pub mod shares;
 pub mod standing;

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -124,6 +125,21 @@ impl Traffic {
         assert!(header("x-tenant-namespace").contains(&tenant.id), "{}", header("x-tenant-namespace"));
     }
 
+    /// Sends events as `docs/usage-events.md` asks services to: all of them again, later, where no place became free. A
+    /// replica has 34 places, and a burst has more requests at once.
+    async fn send(&self, batch: &str, web: &str) -> Response {
+        loop {
+            let request = self.http.post(format!("{web}/v1/usage/events")).bearer_auth(TOKEN);
+            let request = request.header("content-type", "application/cloudevents-batch+json").body(batch.to_owned());
+            let answer = request.send().await.expect("it answers");
+            if answer.status() != 429 {
+                return answer;
+            }
+            let later = answer.headers()["retry-after"].to_str().ok().and_then(|after| after.parse().ok());
+            tokio::time::sleep(Duration::from_secs(later.expect("when to send them again"))).await;
+        }
+    }
+
     /// Reports events, and some of those before once more.
     async fn report(&self, tenant: &Tenant, web: &str, (number, events): (usize, u32)) {
         let again = if number.is_multiple_of(5) { tenant.batch.lock().expect("not poisoned").take() } else { None };
@@ -138,9 +154,7 @@ impl Traffic {
             };
             json!((1..=events).map(event).collect::<Vec<_>>()).to_string()
         });
-        let request = self.http.post(format!("{web}/v1/usage/events")).bearer_auth(TOKEN);
-        let request = request.header("content-type", "application/cloudevents-batch+json").body(batch.clone());
-        let answer = request.send().await.expect("it answers");
+        let answer = self.send(&batch, web).await;
         assert_eq!(answer.status(), 200);
         let told: Value = answer.json().await.expect("JSON");
         let told = [&told["accepted"], &told["duplicates"], &told["refused"]].map(|n| n.as_u64().expect("a number"));

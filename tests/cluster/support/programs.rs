@@ -120,26 +120,55 @@ impl World {
         self.web_processes.remove(0);
     }
 
-    /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.
-    pub async fn proxy_kubernetes(&mut self) -> tokio::task::JoinHandle<()> {
+    /// The processes that start from now on reach Kubernetes through a proxy.
+    pub async fn proxy_kubernetes(&mut self) -> KubernetesProxy {
         let text = std::fs::read_to_string(&control_plane().kubeconfig).expect("a kubeconfig");
         let mut config: Value = serde_json::from_str(&text).expect("JSON");
         let server = &mut config["clusters"][0]["cluster"]["server"];
         let upstream = server.as_str().and_then(|s| s.strip_prefix("https://")).expect("an address").to_owned();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        *server = json!(format!("https://{}", listener.local_addr().expect("an address")));
+        let proxy = KubernetesProxy::start("127.0.0.1:0", upstream).await;
+        *server = json!(format!("https://{}", proxy.address));
         self.kubeconfig = folder(&format!("{}.kubeconfig", self.namespace));
         std::fs::write(&self.kubeconfig, config.to_string()).expect("written");
-        tokio::spawn(async move {
+        proxy
+    }
+}
+
+/// What stands between the programs and the API server, and can be away. Tests that use it need a runtime with several
+/// threads: the proxy must run while the test waits for a program to say where it listens.
+pub struct KubernetesProxy {
+    address: String,
+    upstream: String,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl KubernetesProxy {
+    async fn start(address: &str, upstream: String) -> Self {
+        let listener = tokio::net::TcpListener::bind(address).await.expect("a port");
+        let (address, to) = (listener.local_addr().expect("an address").to_string(), upstream.clone());
+        let serving = tokio::spawn(async move {
             // Dropped with this task, and with it every connection.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((mut near, _)) = listener.accept().await {
-                let upstream = upstream.clone();
+                let to = to.clone();
                 connections.spawn(async move {
-                    let mut far = tokio::net::TcpStream::connect(upstream).await?;
+                    let mut far = tokio::net::TcpStream::connect(to).await?;
                     tokio::io::copy_bidirectional(&mut near, &mut far).await
                 });
             }
-        })
+        });
+        Self { address, upstream, serving }
+    }
+
+    /// Ends every connection and takes no new one.
+    pub async fn stop(&mut self) {
+        self.serving.abort();
+        // The connections are gone once the task has ended.
+        assert!((&mut self.serving).await.is_err());
+    }
+
+    /// Serves again, at the same address.
+    pub async fn resume(&mut self) {
+        *self = Self::start(&self.address.clone(), self.upstream.clone()).await;
     }
 }

@@ -91,12 +91,23 @@ impl Replicas {
 
     /// Kills one with SIGKILL, and starts it again.
     pub fn kill(&mut self, world: &World, replica: usize) {
-        self.ready.begin(replica);
-        self.all[replica].process.take().expect("it runs").kill();
+        self.end(replica);
         self.begin(world, replica);
     }
 
-    fn begin(&mut self, world: &World, replica: usize) {
+    /// Kills one with SIGKILL.
+    pub fn end(&mut self, replica: usize) {
+        self.ready.begin(replica);
+        self.all[replica].process.take().expect("it runs").kill();
+    }
+
+    /// The journal of one that does not run is lost with its volume.
+    pub fn lose_journal(&self, replica: usize) {
+        std::fs::remove_dir_all(&self.all[replica].journal).expect("it has a journal");
+    }
+
+    /// Starts one that does not run, with the journal that it had.
+    pub fn begin(&mut self, world: &World, replica: usize) {
         let args: Vec<_> = self.args.iter().map(String::as_str).collect();
         let begun = self.ready.begin(replica);
         let slot = &mut self.all[replica];
@@ -120,15 +131,31 @@ impl Replicas {
         world.until("all replicas are ready", async || self.ready.addresses().len() == self.all.len()).await;
     }
 
+    /// The address of one, once it is ready.
+    pub async fn address(&self, replica: usize) -> String {
+        loop {
+            let ready = self.ready.endpoints()[replica].ready.clone();
+            match ready {
+                Some(address) => return address,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
     /// The sum of a metric without labels over all of them.
     pub async fn metric(&self, world: &World, name: &str) -> u64 {
         let mut sum = 0;
-        for replica in &self.all {
-            let answer = world.http.get(&replica.metrics).send().await.expect("metrics");
-            let text = answer.text().await.expect("text");
-            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            sum += value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name}"));
+        for replica in 0..self.all.len() {
+            sum += self.metric_of(world, replica, name).await;
         }
         sum
+    }
+
+    /// A metric without labels of one of them.
+    pub async fn metric_of(&self, world: &World, replica: usize, name: &str) -> u64 {
+        let answer = world.http.get(&self.all[replica].metrics).send().await.expect("metrics");
+        let text = answer.text().await.expect("text");
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_else(|| panic!("no {name}"))
     }
 }

@@ -6,7 +6,7 @@ mod counting;
 mod events;
 pub mod forgetting;
 mod hours;
-mod postgres;
+pub mod postgres;
 pub mod reading;
 mod seeded;
 mod settling;

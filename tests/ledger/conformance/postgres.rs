@@ -17,7 +17,7 @@ use crate::support::{Folder, LIMIT, as_nobody, free_port};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A server of Postgres that ends with the test.
-struct Server {
+pub struct Server {
     child: Child,
     port: u16,
     programs: String,
@@ -44,7 +44,7 @@ fn program(programs: &str, name: &str) -> Command {
 }
 
 impl Server {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let programs = programs().to_owned();
         let folder = Folder::new("postgres");
         if rustix::process::geteuid().is_root() {
@@ -78,7 +78,7 @@ impl Server {
     }
 
     /// Whether the server did this, as its own client asks for it.
-    fn sql(&self, sql: &str) -> bool {
+    pub fn sql(&self, sql: &str) -> bool {
         self.sql_in("postgres", sql)
     }
 
@@ -89,16 +89,57 @@ impl Server {
         psql.args(["--command", sql]).output().expect("psql runs").status.success()
     }
 
-    fn url(&self, database: &str) -> SecretString {
+    pub fn url(&self, database: &str) -> SecretString {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port).into()
     }
 
     /// A new database.
     fn database(&self) -> Box<dyn Place> {
+        Box::new(Database(self.url(&self.new_database())))
+    }
+
+    /// The name of a new database.
+    pub fn new_database(&self) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("ledger_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         assert!(self.sql(&format!("CREATE DATABASE {name}")));
-        Box::new(Database(self.url(&name)))
+        name
+    }
+
+    /// A session of its own, which keeps a transaction open. It answers `OK` lines on its output.
+    pub fn session(&self, database: &str) -> Session {
+        let mut psql = program(&self.programs, "psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--host=127.0.0.1", "--username=postgres"]);
+        psql.args(["--port", &self.port.to_string(), "--dbname", database, "--set", "ON_ERROR_STOP=1"]);
+        let mut child = psql.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql runs");
+        let said = BufReader::new(child.stdout.take().expect("piped"));
+        Session { ask: child.stdin.take().expect("piped"), said, child }
+    }
+}
+
+/// A client of a server, with one connection.
+pub struct Session {
+    ask: std::process::ChildStdin,
+    said: BufReader<std::process::ChildStdout>,
+    child: Child,
+}
+
+impl Session {
+    /// Does this, and returns once it is done.
+    pub fn sql(&mut self, sql: &str) {
+        writeln!(self.ask, "{sql}; SELECT 'done';").expect("asked");
+        let mut line = String::new();
+        while !line.contains("done") {
+            line.clear();
+            assert!(self.said.read_line(&mut line).expect("text") > 0, "psql ended: {sql}");
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
     }
 }
 

@@ -88,13 +88,13 @@ impl Drop for Engine {
 }
 
 /// A database of the engine.
-struct Database {
-    engine: Arc<Engine>,
-    name: String,
+pub struct Database {
+    pub engine: Arc<Engine>,
+    pub name: String,
 }
 
 impl Database {
-    async fn new(engine: &Arc<Engine>) -> Self {
+    pub async fn new(engine: &Arc<Engine>) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("events_{}", COUNT.fetch_add(1, Ordering::Relaxed));
         engine.sql(&format!("CREATE DATABASE {name}")).await;

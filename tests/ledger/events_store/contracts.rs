@@ -69,6 +69,7 @@ pub async fn sums(place: &dyn Place) -> Verdict {
             Asked::TenantPeriods(tenant),
             Asked::SiteDays,
             Asked::EveryTenantsHours,
+            Asked::EveryTenantsDays,
         ] {
             let found = store.sums(OURS, asked, span).await.map_err(said)?;
             same(&format!("{asked:?} in {span:?}"), found, expected(&lines, asked, span))?;
@@ -87,6 +88,12 @@ fn expected(lines: &[StoredLine], asked: Asked, span: Span) -> Vec<Sum> {
                 (tenant, line.hour, line.hour, line.tenant == tenant && line.kind != LineKind::Moved)
             }
             Asked::EveryTenantsHours => (&*line.tenant, line.hour, line.hour, line.kind != LineKind::Moved),
+            Asked::EveryTenantsDays => (
+                &*line.tenant,
+                line.hour.plus(-(line.hour.as_second().rem_euclid(DAY))),
+                line.hour,
+                line.kind != LineKind::Moved,
+            ),
             Asked::TenantDays(tenant) => (tenant, day, line.at, line.tenant == tenant),
             Asked::TenantPeriods(tenant) => (tenant, line.period_start, line.at, line.tenant == tenant),
             Asked::SiteDays => ("", day, line.at, true),

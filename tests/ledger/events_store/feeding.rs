@@ -1,10 +1,14 @@
 //! The feed, from a ledger in `SQLite`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
-use tenant_operator::ledger::events::{Difference, EventsStore, Feed, Page, Span};
+use tenant_operator::ledger::events::{
+    Asked, Batch, Difference, EventsError, EventsStore, Feed, Page, Position, Span, Sum,
+};
 use tenant_operator::ledger::store::sqlite::Sqlite;
 use tenant_operator::ledger::store::{Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::Unit;
@@ -12,7 +16,7 @@ use tenant_operator::ledger::units::Unit;
 use super::{Place, Spoil, at, feed, feed_all, said};
 use crate::conformance::reading::all_lines;
 use crate::conformance::{Client, NOON, Verdict, queries, same};
-use crate::support::Folder;
+use crate::support::{Folder, LIMIT};
 
 pub async fn open(folder: &Folder) -> Result<Arc<dyn Store>, String> {
     let mut tries = 0;
@@ -141,4 +145,99 @@ pub async fn compared(place: &dyn Place) -> Verdict {
     feed.begin_anew(false).await.map_err(said)?;
     same("made anew", compare(&feed, NOON + 4 * 3600).await?, vec![])?;
     agree("and it has all lines", &ledger, &events).await
+}
+
+/// Counts how often sums are asked for.
+#[derive(Debug)]
+struct Counting(Arc<dyn EventsStore>, AtomicUsize);
+
+#[async_trait]
+impl EventsStore for Counting {
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    async fn position(&self, ledger: &str) -> Result<Position, EventsError> {
+        self.0.position(ledger).await
+    }
+
+    async fn append(&self, ledger: &str, batch: &Batch) -> Result<(), EventsError> {
+        self.0.append(ledger, batch).await
+    }
+
+    async fn wipe(&self, ledger: &str, take_over: bool) -> Result<i64, EventsError> {
+        self.0.wipe(ledger, take_over).await
+    }
+
+    async fn sums(&self, ledger: &str, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        self.0.sums(ledger, asked, span).await
+    }
+
+    async fn lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError> {
+        self.0.lines(ledger, tenant, span, page).await
+    }
+
+    async fn keep(&self, retention: Duration, now: Timestamp) -> Result<(), EventsError> {
+        self.0.keep(retention, now).await
+    }
+}
+
+/// What differs in hours that are no longer among the latest ones is found within a day, by few calls.
+pub async fn compared_later(place: &dyn Place) -> Verdict {
+    const DAY: i64 = 86_400;
+    let folder = Folder::new("compared-later");
+    let ledger = open(&folder).await?;
+    let events = Arc::new(Counting(place.open(), AtomicUsize::new(0)));
+    count(&ledger, "first", 40, NOON).await?;
+    let all = async |age: i64, feed: &Feed| {
+        let (calls, mut found) = (events.1.load(Ordering::SeqCst), Vec::new());
+        for hour in 0..23 {
+            let now = NOON + age * DAY + 2 * 3600 + hour * 3600;
+            let compared = feed.compare(Timestamp::from_second(now)).await.map_err(|error| error.to_string())?;
+            found = compared.ok_or_else(|| "it was not compared".to_owned())?;
+        }
+        Ok::<_, String>((found, events.1.load(Ordering::SeqCst) - calls))
+    };
+    same("the same", all(5, &feed(&ledger, events.clone()).await).await?, (vec![], 2 * 23))?;
+    place.spoil(Spoil::StrayLine).await;
+    for age in [10, 34, 61] {
+        count(&ledger, &format!("later-{age}"), 40, NOON + (age - 1) * DAY).await?;
+        // The process has started anew, and knows nothing.
+        let feed = feed(&ledger, events.clone()).await;
+        let (found, calls) = all(age, &feed).await?;
+        let [one] = &found[..] else { return Err(format!("{age} days later: {found:?}")) };
+        same("where", (&*one.tenant, one.hour, one.unit), ("acme", at(NOON), Unit::Queries))?;
+        same("by how much", one.events - one.ledger, 1)?;
+        same("calls: two an hour, and one for the day", calls, 2 * 23 + 1)?;
+        same("it is told", feed.fed.read().differences, Some(1))?;
+    }
+    Ok(())
+}
+
+/// What is counted while closed hours are compared is part of later ones, and changes nothing of the comparison.
+pub async fn compared_under_load(place: &dyn Place) -> Verdict {
+    let folder = Folder::new("compared-under-load");
+    let ledger = open(&folder).await?;
+    let feed = feed(&ledger, place.open()).await;
+    count(&ledger, "a", 50, NOON).await?;
+    let compared = async {
+        for _ in 0..5 {
+            let found =
+                feed.compare(Timestamp::from_second(NOON + 2 * 3600)).await.map_err(|error| error.to_string())?;
+            same("under load", found, Some(vec![]))?;
+        }
+        Ok(())
+    };
+    let load = async {
+        let mut round = 0;
+        loop {
+            count(&ledger, &format!("b{round}"), 3, NOON + 3 * 3600).await?;
+            round += 1;
+        }
+    };
+    let ended = async {
+        tokio::select! { compared = compared => compared, failed = load => failed }
+    };
+    tokio::time::timeout(LIMIT, ended).await.map_err(|_| "the comparison does not end")?
 }

@@ -5,8 +5,11 @@ mod clickhouse;
 mod contracts;
 mod feeding;
 mod program;
+mod rebuilding;
+mod retention;
 mod seeded;
 mod sqlite;
+mod two_feeds;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +47,7 @@ pub enum Spoil {
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 11] = [
+const CONTRACTS: [(&str, Contract); 13] = [
     ("repeated", |place| Box::pin(contracts::repeated(place))),
     ("sums", |place| Box::pin(contracts::sums(place))),
     ("pages", |place| Box::pin(contracts::pages(place))),
@@ -56,6 +59,8 @@ const CONTRACTS: [(&str, Contract); 11] = [
     ("fed", |place| Box::pin(feeding::fed(place))),
     ("restored", |place| Box::pin(feeding::restored(place))),
     ("compared", |place| Box::pin(feeding::compared(place))),
+    ("compared later", |place| Box::pin(feeding::compared_later(place))),
+    ("compared under load", |place| Box::pin(feeding::compared_under_load(place))),
 ];
 
 /// Judges the stores of fresh places. What breaks a contract, by its name.

@@ -110,3 +110,26 @@ async fn lines_that_are_too_old_are_forgotten_and_not_fed_again() {
     assert_eq!(store.lines(OURS, "acme", ever, Page { after: 0, most: 100 }).await.expect("lines"), lines[6..]);
     assert_eq!(store.position(OURS).await.expect("a position").mark, Mark::of(&lines[9]));
 }
+
+/// A file that forgets as much as it gets does not grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_space_of_lines_that_are_forgotten_is_used_again() {
+    const EACH: i64 = 3000;
+    let file = File(Folder::new("space"));
+    let store = file.open();
+    let pages = || -> i64 {
+        let connection = Connection::open(file.path()).expect("it opens");
+        connection.pragma_query_value(None, "page_count", |row| row.get(0)).expect("a number")
+    };
+    let mut sizes = Vec::new();
+    for day in 0..12 {
+        let position = store.position(OURS).await.expect("a position");
+        let seq = position.mark.seq;
+        let lines = (1..=EACH).map(|n| line(seq + n, "acme", day * DAY + n * 20, used(1))).collect();
+        let batch = Batch { generation: position.generation, after: position.mark, lines };
+        store.append(OURS, &batch).await.expect("appended");
+        store.keep(Duration::from_hours(48), at(NOON + (day + 1) * DAY)).await.expect("forgotten");
+        sizes.push(pages());
+    }
+    assert!(sizes[0] > 50 && sizes[11] <= sizes[3] + sizes[0] / 10, "{sizes:?}");
+}

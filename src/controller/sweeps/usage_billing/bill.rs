@@ -3,9 +3,10 @@
 use super::decide::{self, Dates, Ours, changes, hour_of, may_replace, replace_at, unsent, usage_of};
 use super::look::{Billed, Look};
 use super::send::{Of, compare, send};
-use super::settle::{Carry, Settling};
+use super::settle::Settling;
+use super::takeover::Begun;
 use super::trouble::Trouble;
-use super::waiting::{self, Begun};
+use super::waiting;
 use crate::api::usage_prices::WaitingUsage;
 use crate::api::{Timestamp, Unit, UsageBilling};
 use crate::ledger::wire::HourUsage;
@@ -108,6 +109,10 @@ impl Look<'_> {
         if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
             return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
         }
+        // Also with two meters: each of them would be sent all usage of the unit.
+        if let Some(unit) = decide::twice(ours.iter().map(|(_, unit)| *unit)) {
+            return Err(Trouble::PricedTwice { subscription: there.id.clone(), unit });
+        }
         let (stripe, recorded) = (&self.context.providers.stripe, settling.recorded);
         let mut units = Units { billed: Vec::new(), held: Vec::new(), trouble: None };
         for (item, unit) in ours.iter().copied() {
@@ -153,13 +158,16 @@ impl Look<'_> {
         let until = self.until(there, one.item, closed_until);
         let compared = compare(stripe, of, &one.usage, (&rows, until)).await;
         if let Err(Trouble::Differs { theirs, .. }) = compared
-            && self.settle(there, one, (&rows, theirs), Carry::Send, settling).await?
+            && self.settle(there, one, (&rows, theirs), settling).await?
         {
             return Err(Trouble::Settling);
         }
         let known = compared?;
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
+        if known < rows.len() {
+            stripe.note_meter(&there.id, &there.notes, (one.usage.unit, &meter.id)).await?;
+        }
         let metrics = &self.context.metrics;
         let tell = |delivery: Delivery| {
             let outcome = delivery.into();
@@ -215,7 +223,7 @@ impl Look<'_> {
             let theirs = if hour_of(item.created) < closed_until {
                 let meter = self.meters.of_price(stripe, price).await?;
                 let until = self.until(there, item, closed_until);
-                stripe.reported(&meter, &there.customer, hour_of(item.created), until).await?
+                stripe.reported(&meter.id, &there.customer, hour_of(item.created), until).await?
             } else {
                 0
             };

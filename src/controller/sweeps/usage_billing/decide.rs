@@ -6,6 +6,7 @@
 //! with a delay; until then, within a day, the event's identifier makes the repetition harmless.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 use sha2::{Digest, Sha256};
 
@@ -67,10 +68,15 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
     }
 }
 
+/// How many of the rows a number of Stripe's covers.
+pub fn covered(sent: i64, theirs: i64, rows: &[Row]) -> usize {
+    sums(sent, rows).take_while(|sum| *sum <= theirs).count()
+}
+
 /// Stripe's number stands. The rows that it covers are not sent again: a status that was lost begins before all of them.
 pub fn stand(usage: &mut MeteredUsage, rows: &[Row], theirs: i64) {
     let before = usage.sent;
-    let covered = sums(before, rows).take_while(|sum| *sum <= theirs).count();
+    let covered = covered(before, theirs, rows);
     let amount: i64 = rows[..covered].iter().map(|row| row.amount).sum();
     record(usage, rows, covered);
     // Rows of an hour that is not covered as a whole are Stripe's beyond what is recorded.
@@ -194,10 +200,10 @@ impl Ours {
     }
 }
 
-/// The first meter that is listed twice. Two prices would bill the same usage.
-pub fn twice<'a>(mut meters: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The first meter or unit that is listed twice. Two prices would bill the same usage.
+pub fn twice<T: Copy + Eq + Hash>(mut listed: impl Iterator<Item = T>) -> Option<T> {
     let mut seen = HashSet::new();
-    meters.find(|meter| !seen.insert(*meter))
+    listed.find(|one| !seen.insert(*one))
 }
 
 /// When the hour of a moment begins.

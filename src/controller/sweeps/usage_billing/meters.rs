@@ -20,19 +20,30 @@ pub type Read<V> = Result<V, UsagePriceError>;
 /// What was read.
 #[derive(Debug, Default)]
 pub struct Meters {
-    meters: Remembered<String, Meter>,
+    by_id: Remembered<String, Meter>,
     prices: Remembered<UsagePrice, String>,
+    any: Remembered<String, Option<String>>,
 }
 
 impl Meters {
     /// A meter by its id.
     pub async fn meter(&self, stripe: &Stripe, id: &str) -> Read<Meter> {
-        if let Some(known) = self.meters.get(&id.to_owned()) {
+        if let Some(known) = self.by_id.get(&id.to_owned()) {
             return known;
         }
         let meter = stripe.usage_meter(id).await;
-        self.meters.put(id.to_owned(), meter.clone());
+        self.by_id.put(id.to_owned(), meter.clone());
         meter
+    }
+
+    /// The id of the meter of a price, whatever it charges.
+    pub async fn any_of_price(&self, stripe: &Stripe, price: &str) -> Read<Option<String>> {
+        if let Some(known) = self.any.get(&price.to_owned()) {
+            return known;
+        }
+        let id = stripe.any_meter_of_price(price).await;
+        self.any.put(price.to_owned(), id.clone());
+        id
     }
 
     /// The meter of a price, which charges what the Plan says.

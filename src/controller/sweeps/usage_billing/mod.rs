@@ -17,6 +17,7 @@ mod reports;
 mod send;
 mod settle;
 mod shown;
+mod takeover;
 mod trouble;
 mod visit;
 mod waiting;

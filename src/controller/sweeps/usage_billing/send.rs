@@ -26,15 +26,15 @@ pub async fn compare(
     usage: &MeteredUsage,
     (rows, until): (&[Row], Timestamp),
 ) -> Result<usize, Trouble> {
-    let theirs = biller.reported(of.meter, of.customer, usage.since, until).await?;
+    let theirs = biller.reported(&of.meter.id, of.customer, usage.since, until).await?;
     delivered(usage.sent, theirs, rows).ok_or_else(|| differs(usage, rows, theirs))
 }
 
 /// That Stripe has another number than was recorded and these rows come to.
-pub fn differs(usage: &MeteredUsage, rows: &[Row], theirs: i64) -> Trouble {
+fn differs(usage: &MeteredUsage, rows: &[Row], theirs: i64) -> Trouble {
     Trouble::Differs {
         unit: usage.unit,
-        meter: usage.meter.to_string(),
+        meters: vec![usage.meter.to_string()],
         since: usage.since,
         sent: usage.sent,
         unsent: rows.iter().map(|row| row.amount).sum(),

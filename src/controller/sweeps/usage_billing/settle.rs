@@ -24,17 +24,6 @@ pub struct Settling<'a> {
     pub decision: Option<UsageDecision>,
 }
 
-/// What carries out a decision that the ledger's number counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Carry {
-    /// The difference is sent to the meter.
-    Send,
-    /// The meter has it already.
-    Sent,
-    /// Nothing can: what the meter has cannot be told apart from it.
-    Not,
-}
-
 impl Settling<'_> {
     /// Whether a person wants that of these numbers, and it was not carried out before.
     fn wants(&self, keep: KeptUsage, (unit, ledger, stripe): (Unit, i64, i64)) -> bool {
@@ -78,7 +67,6 @@ impl Look<'_> {
         there: &UsageSubscription,
         one: &mut Billed<'_>,
         (rows, theirs): (&[Row], i64),
-        carry: Carry,
         settling: &mut Settling<'_>,
     ) -> Result<bool, Trouble> {
         let (unit, sent) = (one.usage.unit, one.usage.sent);
@@ -97,20 +85,14 @@ impl Look<'_> {
             return Ok(true);
         }
         // After the last invoice, nothing bills what is sent.
-        if !seen
-            || carry == Carry::Not
-            || there.ended_at.is_some()
-            || !settling.wants(KeptUsage::Ledger, (unit, sent, theirs))
-        {
+        if !seen || there.ended_at.is_some() || !settling.wants(KeptUsage::Ledger, (unit, sent, theirs)) {
             return Ok(false);
         }
         let Some(choice) = settling.choice else { return Ok(false) };
-        if carry == Carry::Sent {
-            return Ok(settling.settle(KeptUsage::Ledger, (unit, sent, theirs), self.now));
-        }
         let name = difference_identifier(self.tenant.tenant_id(), &one.meter.id, one.usage.since, &choice);
         let (meter, customer) = (&one.meter, &*there.customer);
         let at = self.now.max(one.item.created).max(there.period_start);
+        self.context.providers.stripe.note_meter(&there.id, &there.notes, (unit, &one.meter.id)).await?;
         one.sent = true;
         let report = Report { meter, customer, identifier: &name, at, amount: sent - theirs };
         self.context.providers.stripe.report(&report).await?;

@@ -256,7 +256,7 @@ impl Biller for Unsteady {
         Ok(if there { Delivery::Before } else { Delivery::New })
     }
 
-    async fn reported(&self, _: &Meter, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
+    async fn reported(&self, _: &str, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
         let now = *self.now.lock().expect("not poisoned");
         // Ten minutes late.
         if self.chance(6) { Err(Self::lost()) } else { Ok(self.sum(now - 600)) }
@@ -284,7 +284,7 @@ impl Biller for FailsAfter {
         Ok(Delivery::New)
     }
 
-    async fn reported(&self, _: &Meter, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
+    async fn reported(&self, _: &str, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
         Ok(0)
     }
 }

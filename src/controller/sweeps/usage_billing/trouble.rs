@@ -40,18 +40,30 @@ pub enum Trouble {
         /// The meter.
         meter: String,
     },
+    /// Two prices would bill the same usage.
+    #[error(
+        "subscription {subscription} has two usage prices for {name}, so none are sent: take one of the prices off the subscription",
+        name = .unit.in_plans()
+    )]
+    PricedTwice {
+        /// The subscription.
+        subscription: String,
+        /// The unit.
+        unit: Unit,
+    },
     /// Stripe has another number than was sent.
     #[error(
-        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
+        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe has {theirs} on {on}. \
          No {name} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
          number the customer pays",
-        name = .unit.in_plans()
+        name = .unit.in_plans(),
+        on = on(.meters)
     )]
     Differs {
         /// The unit.
         unit: Unit,
-        /// The meter.
-        meter: String,
+        /// The meters that Stripe has it on.
+        meters: Vec<String>,
         /// From when on it is counted.
         since: Timestamp,
         /// What was sent.
@@ -104,6 +116,14 @@ fn listed(amounts: &[(Unit, i64)]) -> String {
     amounts.iter().map(|(unit, amount)| format!("{amount} {}", unit.in_plans())).collect::<Vec<_>>().join(" and ")
 }
 
+/// `meter mtr_1`, or `the meters mtr_1 and mtr_2 together`.
+fn on(meters: &[String]) -> String {
+    match meters {
+        [one] => format!("meter {one}"),
+        all => format!("the meters {} together", all.join(" and ")),
+    }
+}
+
 impl Trouble {
     /// The reason of usage that nothing bills.
     pub const OVER: &str = "SubscriptionOver";
@@ -131,6 +151,7 @@ impl Trouble {
             Self::Foreign(_) => "ForeignSubscription",
             Self::Unfit(_) => "PriceUnfit",
             Self::Shared { .. } => "MeterShared",
+            Self::PricedTwice { .. } => "UnitPricedTwice",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
             Self::Waits { .. } => "WaitsForPrice",

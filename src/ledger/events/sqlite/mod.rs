@@ -14,7 +14,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Asked, Batch, EventsError, EventsStore, Page, Position, Span, Sum};
+use super::{Asked, Batch, EventsError, EventsStore, Page, Position, Span, Sum, forgotten_before};
 use crate::api::Timestamp;
 use crate::ledger::store::StoredLine;
 
@@ -198,7 +198,7 @@ impl EventsStore for SqliteEvents {
     }
 
     async fn keep(&self, retention: Duration, now: Timestamp) -> Result<(), EventsError> {
-        let before = now.plus(-i64::try_from(retention.as_secs()).unwrap_or(i64::MAX));
+        let before = forgotten_before(retention, now);
         // In transactions that are not long.
         while self.write(move |connection| Ok(rows::expire(connection, before)?)).await? == rows::FORGOTTEN {}
         Ok(())

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use tokio_postgres::Row;
 
-use super::{ATTEMPTS, Interrupted, Postgres, pause, rows};
+use super::{ATTEMPTS, Interrupted, Postgres, connection, pause};
 use crate::api::Timestamp;
 use crate::ledger::answers::{Finish, KEPT, Kept, Key, ROOM, begin, finish, make_room, too_many};
 use crate::ledger::store::{Answers, StoreError};
@@ -61,7 +61,7 @@ async fn begin_one(
     until: Timestamp,
     now: Timestamp,
 ) -> Result<AnswerState, Interrupted> {
-    let transaction = rows::begin(client).await?;
+    let transaction = connection::begin(client).await?;
     let sql = "INSERT INTO answer (tenant, key, request, attempt, until, size) VALUES ($1, $2, $3, $4, $5, 0)
         ON CONFLICT DO NOTHING";
     let insert = transaction.prepare_cached(sql).await?;
@@ -97,7 +97,7 @@ async fn finish_one(
     answer: Option<&KeptAnswer>,
     now: Timestamp,
 ) -> Result<bool, Interrupted> {
-    let transaction = rows::begin(client).await?;
+    let transaction = connection::begin(client).await?;
     let finish = finish(kept(&transaction, key).await?, key, now);
     match (answer, finish) {
         (Some(answer), Finish::Keep) => {

@@ -1,11 +1,11 @@
-//! Connections to Postgres, with TLS where the URL asks for it (`sslmode=require`).
+//! Connections to Postgres, with TLS where the URL asks for it (`sslmode=require`), and how a transaction begins.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use deadpool_postgres::{Client, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Transaction};
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::Config;
+use tokio_postgres::{Config, IsolationLevel};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::ledger::store::StoreError;
@@ -52,4 +52,10 @@ pub fn tls() -> rustls::ClientConfig {
     }
     roots.add_parsable_certificates(found.certs);
     rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}
+
+/// Begins a transaction. The locks are what makes it exact, so each statement must see what was committed before it,
+/// whatever the default of the database is.
+pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await
 }

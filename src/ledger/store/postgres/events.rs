@@ -6,7 +6,7 @@ use deadpool_postgres::{Client, Transaction};
 use futures::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::{Interrupted, hours, rows};
+use super::{Interrupted, connection, hours, rows};
 use crate::api::Timestamp;
 use crate::ledger::account::Operation;
 use crate::ledger::decision::{Answer, Command};
@@ -20,7 +20,7 @@ pub async fn count(
     events: &[Command],
     now: Timestamp,
 ) -> Result<Vec<Answer>, Interrupted> {
-    let transaction = rows::begin(client).await?;
+    let transaction = connection::begin(client).await?;
     let mut known = Tenant::known(rows::lock(&transaction, tenant).await?);
     for start in events.iter().filter_map(Batch::rows_of).flatten() {
         if !known.has(start) {

@@ -4,6 +4,7 @@
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
+use super::connection::begin;
 use super::schema::LINE_LOCK;
 use super::values::{self, Bound};
 use crate::api::Timestamp;
@@ -51,7 +52,7 @@ async fn close(client: &mut Client, now: Timestamp) -> Result<i64, tokio_postgre
     if known >= wanted {
         return Ok(known);
     }
-    let transaction = client.transaction().await?;
+    let transaction = begin(client).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
     let sql = "UPDATE closed SET until = GREATEST(until, $1) RETURNING until";
     let until = transaction.query_one(sql, &[&wanted]).await?.get(0);

@@ -3,6 +3,7 @@
 use deadpool_postgres::{Client, GenericClient};
 use tokio_postgres::Row;
 
+use super::connection::begin;
 use super::schema::LINE_LOCK;
 use super::values::amounts;
 use crate::api::Timestamp;
@@ -13,7 +14,8 @@ use crate::ledger::store::{StoreError, StoredLine, Waiting};
 /// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits
 /// for the commits that are under way: otherwise it could pass over one that has a smaller number and comes later.
 pub async fn last(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
-    let transaction = client.transaction().await?;
+    // Whatever a database's default is, the question is asked of what is there once the lock is held.
+    let transaction = begin(client).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
     let last: Option<i64> = transaction.query_one("SELECT max(seq) FROM line", &[]).await?.get(0);
     transaction.commit().await?;

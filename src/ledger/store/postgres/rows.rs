@@ -2,8 +2,9 @@
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use strum::{EnumCount, IntoEnumIterator};
-use tokio_postgres::{IsolationLevel, Row};
+use tokio_postgres::Row;
 
+use super::connection::begin;
 use super::schema::LINE_LOCK;
 use super::values::{Bound, amounts, period};
 use super::{Interrupted, hours, lines};
@@ -37,11 +38,6 @@ pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Re
         _ => transaction.rollback().await?,
     }
     Ok(answer)
-}
-
-/// Begins a transaction. The locks are what makes it exact, so each statement must see what was committed before it.
-pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
-    client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await
 }
 
 /// Locks the tenant's row, which is made if it is missing, and reads its latest period.

@@ -2,6 +2,7 @@
 
 use deadpool_postgres::Client;
 
+use super::connection::begin;
 use crate::ledger::answers::ROW;
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
@@ -68,7 +69,7 @@ fn fourth() -> String {
 /// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later
 /// version wrote.
 pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
-    let transaction = client.transaction().await?;
+    let transaction = begin(client).await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
     let there = transaction.query_one("SELECT to_regclass('ledger') IS NOT NULL", &[]).await?.get(0);
     let version = if there {

@@ -1,6 +1,7 @@
 //! Answers for idempotency keys, in a file of their own: no snapshot holds them, and their bodies hold up no command.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -12,6 +13,8 @@ use crate::ledger::answers::{Finish, KEPT, Kept, Key, ROOM, ROW, begin, finish, 
 use crate::ledger::store::{Answers, StoreError};
 use crate::ledger::wire::{AnswerState, KeptAnswer};
 
+/// How long it may take until the log can be emptied: the writer is in a transaction.
+const BUSY: Duration = Duration::from_secs(5);
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS answer (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL,
          key TEXT NOT NULL, request TEXT NOT NULL, attempt TEXT NOT NULL, until INTEGER NOT NULL, size INTEGER NOT NULL, answer TEXT) STRICT;
      CREATE UNIQUE INDEX IF NOT EXISTS answer_key ON answer (tenant, key);
@@ -38,7 +41,10 @@ fn sum() -> String {
 
 /// The file of answers.
 #[derive(Debug)]
-pub struct AnswerFile(Writer);
+pub struct AnswerFile {
+    writer: Writer,
+    path: PathBuf,
+}
 
 impl AnswerFile {
     /// Opens the file of a folder. A file that is damaged is made anew: it holds the answers of a day.
@@ -54,12 +60,14 @@ impl AnswerFile {
             }
             opened => opened,
         };
-        Ok(Self(Writer::start(connection?)?))
+        Ok(Self { writer: Writer::start(connection?)?, path })
     }
 
     fn connect(path: &Path) -> Result<Connection, StoreError> {
         let connection = files::connect(path)?;
         files::prepare(&connection, path)?;
+        // What is deleted is overwritten: answers cite customers' documents.
+        connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLE} {} COMMIT;", sum()))?;
         Ok(connection)
     }
@@ -76,7 +84,7 @@ impl Answers for AnswerFile {
             }
             Ok(state)
         };
-        self.0.write(When::Now, work).await
+        self.writer.write(When::Now, work).await
     }
 
     async fn finish(
@@ -104,11 +112,11 @@ impl Answers for AnswerFile {
             }
             Ok(finish == Finish::KeptBefore || (finish == Finish::Keep && answer.is_some()))
         };
-        self.0.write(When::Now, work).await
+        self.writer.write(When::Now, work).await
     }
 
     async fn bytes(&self) -> Result<i64, StoreError> {
-        self.0.write(When::Now, total).await
+        self.writer.write(When::Now, total).await
     }
 
     async fn erase(&self, tenant: &str) -> Result<u64, StoreError> {
@@ -116,7 +124,11 @@ impl Answers for AnswerFile {
         let work = move |connection: &Connection| {
             connection.prepare_cached("DELETE FROM answer WHERE tenant = ?")?.execute([&tenant])
         };
-        Ok(self.0.write(When::Now, work).await? as u64)
+        let erased = self.writer.write(When::Now, work).await? as u64;
+        let path = self.path.clone();
+        let emptied = tokio::task::spawn_blocking(move || empty_log(&path)).await;
+        emptied.map_err(|error| StoreError::Database(error.to_string()))??;
+        Ok(erased)
     }
 
     async fn sweep(&self, now: Timestamp, most: u32) -> Result<u32, StoreError> {
@@ -124,8 +136,16 @@ impl Answers for AnswerFile {
             let sql = "DELETE FROM answer WHERE id IN (SELECT id FROM answer WHERE until <= ? ORDER BY until LIMIT ?)";
             connection.prepare_cached(sql)?.execute(params![now.as_second(), most])
         };
-        Ok(u32::try_from(self.0.write(When::Idle, work).await?).unwrap_or(most))
+        Ok(u32::try_from(self.writer.write(When::Idle, work).await?).unwrap_or(most))
     }
+}
+
+/// Empties the write-ahead log, which holds what was written before it was deleted.
+fn empty_log(path: &Path) -> Result<(), StoreError> {
+    let connection = files::connect(path)?;
+    connection.busy_timeout(BUSY)?;
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy == 0 { Ok(()) } else { Err(StoreError::Busy) }
 }
 
 fn kept(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Kept>> {

@@ -1,9 +1,10 @@
 //! Closed hours in `SQLite`: the one writer closes them, so no line of a closed hour is on its way.
 
-use rusqlite::types::ToSql;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use std::sync::LazyLock;
 
-use super::values;
+use rusqlite::{Connection, Row, params};
+
+use super::values::{self, Sql};
 use crate::api::Timestamp;
 use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, hour_of, listed};
 use crate::ledger::units::Amounts;
@@ -16,12 +17,8 @@ pub fn put(
     now: Timestamp,
     amounts: Amounts,
 ) -> rusqlite::Result<()> {
-    let (start, hour) = (period_start.as_second(), hour_of(now));
-    let values: Vec<_> = amounts.each().map(|(_, amount)| amount).collect();
-    let fixed: [&dyn ToSql; 3] = [&tenant, &start, &hour];
-    let bound = fixed.into_iter().chain(values.iter().map(|value| value as &dyn ToSql));
-    let sql = add(|number| format!("?{number}"), "max");
-    connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
+    static SQL: Sql = LazyLock::new(|| add(|number| format!("?{number}"), "max"));
+    values::insert(connection, &SQL, &[&tenant, &period_start.as_second(), &hour_of(now)], &[amounts])
 }
 
 /// Up to when hours are closed.

@@ -1,11 +1,13 @@
 //! Facts as rows, and back.
 
+use std::sync::LazyLock;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use strum::EnumCount;
 
 use super::hours;
-use super::values::{amounts, period};
+use super::values::{Sql, amounts, insert, insertion, period};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
@@ -82,48 +84,42 @@ pub fn put_line(
     Line { kind, amounts }: &Line,
     now: Timestamp,
 ) -> rusqlite::Result<i64> {
+    static SQL: Sql =
+        LazyLock::new(|| insertion("line", &["operation", "tenant", "period_start", "at", "kind", "hour"], &[""], ""));
     // Its hour is noted only where that of the moment is closed.
     let hour = Some(hours::closed(connection)?).filter(|until| now.as_second() < *until);
     let fixed: [&dyn ToSql; 6] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), kind, &hour];
-    insert(connection, "line (operation, tenant, period_start, at, kind, hour", &fixed, &[("", *amounts)], "")?;
+    insert(connection, &SQL, &fixed, &[*amounts])?;
     Ok(connection.last_insert_rowid())
 }
 
 /// Adds to a tenant's day.
 pub fn put_day(connection: &Connection, tenant: &str, day: Day, amounts: Amounts) -> rusqlite::Result<()> {
-    let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
-    insert(connection, "tenant_day (tenant, day", &[&tenant, &day.0], &[("", amounts)], &conflict)
+    static SQL: Sql = LazyLock::new(|| {
+        let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
+        insertion("tenant_day", &["tenant", "day"], &[""], &conflict)
+    });
+    insert(connection, &SQL, &[&tenant, &day.0], &[amounts])
 }
 
 /// Adds to a day of the site.
 pub fn put_site_day(connection: &Connection, day: Day, amounts: Amounts) -> rusqlite::Result<()> {
-    let conflict = format!("ON CONFLICT (day) DO UPDATE SET {}", summed("site_day"));
-    insert(connection, "site_day (day", &[&day.0], &[("", amounts)], &conflict)
-}
-
-/// Inserts a row: some fixed columns, and sets of amounts by their prefixes.
-fn insert(
-    connection: &Connection,
-    into: &str,
-    fixed: &[&dyn ToSql],
-    amounts: &[(&str, Amounts)],
-    conflict: &str,
-) -> rusqlite::Result<()> {
-    let sets: Vec<_> = amounts.iter().map(|(prefix, _)| columns(prefix)).collect();
-    let marks = vec!["?"; fixed.len() + amounts.len() * Unit::COUNT].join(", ");
-    let sql = format!("INSERT INTO {into}, {}) VALUES ({marks}) {conflict}", sets.join(", "));
-    let values: Vec<_> = amounts.iter().flat_map(|(_, amounts)| amounts.each()).map(|(_, amount)| amount).collect();
-    let bound = fixed.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
-    connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
+    static SQL: Sql = LazyLock::new(|| {
+        let conflict = format!("ON CONFLICT (day) DO UPDATE SET {}", summed("site_day"));
+        insertion("site_day", &["day"], &[""], &conflict)
+    });
+    insert(connection, &SQL, &[&day.0], &[amounts])
 }
 
 /// An operation, if it is known.
 pub fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Operation>> {
-    let sql = format!(
-        "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = ?",
-        columns("reserved_"),
-        columns("posted_")
-    );
+    static SQL: Sql = LazyLock::new(|| {
+        format!(
+            "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = ?",
+            columns("reserved_"),
+            columns("posted_")
+        )
+    });
     let read = |row: &Row| {
         Ok(Operation {
             tenant: row.get(0)?,
@@ -134,20 +130,23 @@ pub fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<O
             posted: amounts(row, 5 + Unit::COUNT)?,
         })
     };
-    connection.prepare_cached(&sql)?.query_row([id], read).optional()
+    connection.prepare_cached(&SQL)?.query_row([id], read).optional()
 }
 
 /// Writes an operation.
 pub fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
+    static SQL: Sql = LazyLock::new(|| {
+        let fixed = ["id", "tenant", "period_start", "period_end", "state", "expires_after", "at", "ended_at"];
+        let set = replaced(&["posted_"]);
+        let conflict =
+            format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {set}");
+        insertion("operation", &fixed, &["reserved_", "posted_"], &conflict)
+    });
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
     let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
     let ended = ended_at(operation, now).map(Timestamp::as_second);
     let fixed: [&dyn ToSql; 8] = [&id, tenant, &start, &end, state, expires_after, &at, &ended];
-    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
-    let set = replaced(&["posted_"]);
-    let conflict =
-        format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {set}");
-    insert(connection, into, &fixed, &[("reserved_", *reserved), ("posted_", *posted)], &conflict)
+    insert(connection, &SQL, &fixed, &[*reserved, *posted])
 }
 
 /// A tenant's latest period.
@@ -158,12 +157,14 @@ pub fn latest(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<
 
 /// Levels, and the flows of a period.
 fn account(connection: &Connection, tenant: &str, period: Period) -> rusqlite::Result<Account> {
-    let sql = format!(
-        "SELECT {}, {} FROM account WHERE tenant = ? AND period_start IN (?, {LEVELS})",
-        columns("used_"),
-        columns("reserved_")
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    static SQL: Sql = LazyLock::new(|| {
+        format!(
+            "SELECT {}, {} FROM account WHERE tenant = ? AND period_start IN (?, {LEVELS})",
+            columns("used_"),
+            columns("reserved_")
+        )
+    });
+    let mut statement = connection.prepare_cached(&SQL)?;
     let mut rows = statement.query_map(params![tenant, period.start.as_second()], |row| balance(row, 0))?;
     // The units of the two rows are different ones.
     rows.try_fold(Account::default(), |sum, row| Ok(sum.plus(row?)))
@@ -175,20 +176,25 @@ fn balance(row: &Row, first: usize) -> rusqlite::Result<Account> {
 
 /// One row of a tenant's account: the flows of a period, or the levels.
 pub fn row(connection: &Connection, tenant: &str, start: i64) -> rusqlite::Result<Account> {
-    let sql = format!(
-        "SELECT {}, {} FROM account WHERE tenant = ? AND period_start = ?",
-        columns("used_"),
-        columns("reserved_")
-    );
-    let read = connection.prepare_cached(&sql)?.query_row(params![tenant, start], |row| balance(row, 0)).optional()?;
+    static SQL: Sql = LazyLock::new(|| {
+        format!(
+            "SELECT {}, {} FROM account WHERE tenant = ? AND period_start = ?",
+            columns("used_"),
+            columns("reserved_")
+        )
+    });
+    let read = connection.prepare_cached(&SQL)?.query_row(params![tenant, start], |row| balance(row, 0)).optional()?;
     Ok(read.unwrap_or_default())
 }
 
 /// Writes a row of a tenant's account. A period keeps the end that it was first known with.
 pub fn put_row(connection: &Connection, tenant: &str, (start, end, row): AccountRow) -> rusqlite::Result<()> {
-    let into = "account (tenant, period_start, period_end";
-    let conflict = format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
-    insert(connection, into, &[&tenant, &start, &end], &[("used_", row.used), ("reserved_", row.reserved)], &conflict)
+    static SQL: Sql = LazyLock::new(|| {
+        let set = replaced(&["used_", "reserved_"]);
+        let conflict = format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {set}");
+        insertion("account", &["tenant", "period_start", "period_end"], &["used_", "reserved_"], &conflict)
+    });
+    insert(connection, &SQL, &[&tenant, &start, &end], &[row.used, row.reserved])
 }
 
 /// What a tenant has used in its latest period, and its levels.

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 
 use super::files::Kept;
-use super::{Entry, Journal, JournalError};
+use super::{Entry, Journal, JournalError, telling};
 use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::client::{CallError, LedgerClient};
 
@@ -216,14 +216,8 @@ fn stages(entries: Vec<(i64, Entry)>) -> Vec<Vec<(i64, Entry)>> {
 
 /// Tells the ledger one entry.
 async fn tell(ledger: &LedgerClient, entry: &Entry) -> Verdict {
-    let told = match entry {
-        Entry::Settle { operation, body } => ledger.settle(operation, body).await,
-        Entry::Recount { operation, body } => ledger.recount(operation, body).await,
-        Entry::Void { operation, body } => ledger.void(operation, body).await,
-        Entry::Release { operation, body } => ledger.release(operation, body).await,
-    };
-    match told {
-        Ok(_) => Verdict::Delivered,
+    match telling::tell(ledger, entry).await {
+        Ok(()) => Verdict::Delivered,
         Err(error @ CallError::Unavailable(_)) => Verdict::Away(error.to_string()),
         Err(CallError::Refused { code, detail }) if OF_THE_SERVICE.contains(&code.as_str()) => {
             Verdict::Away(format!("the ledger refuses: {detail} ({code})"))

@@ -11,6 +11,7 @@
 mod delivery;
 mod files;
 mod refused;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +26,7 @@ use tokio::sync::Notify;
 
 use crate::ledger::wire::{Counted, Dated, Void};
 pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
+pub(in crate::web::metering) use telling::tell;
 use writer::{Line, Writer};
 
 /// Bytes that a volume must have left for an entry: the pages of one commit, twice.
@@ -66,6 +68,13 @@ pub enum Entry {
         /// What is gone.
         body: Counted,
     },
+    /// Ends the operation of a document that is gone, unless it has ended.
+    Conclude {
+        /// The operation's name.
+        operation: String,
+        /// The levels of the document.
+        body: Counted,
+    },
 }
 
 impl Entry {
@@ -74,7 +83,8 @@ impl Entry {
         let (Self::Settle { operation, .. }
         | Self::Recount { operation, .. }
         | Self::Void { operation, .. }
-        | Self::Release { operation, .. }) = self;
+        | Self::Release { operation, .. }
+        | Self::Conclude { operation, .. }) = self;
         operation
     }
 
@@ -83,7 +93,8 @@ impl Entry {
         let (Self::Settle { body: Counted { tenant, .. }, .. }
         | Self::Recount { body: Dated { tenant, .. }, .. }
         | Self::Void { body: Void { tenant, .. }, .. }
-        | Self::Release { body: Counted { tenant, .. }, .. }) = self;
+        | Self::Release { body: Counted { tenant, .. }, .. }
+        | Self::Conclude { body: Counted { tenant, .. }, .. }) = self;
         tenant.clone().into()
     }
 }
