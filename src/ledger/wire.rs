@@ -367,6 +367,7 @@ pub struct TenantUsage {
     /// Its latest period.
     pub period: Period,
     /// What was counted in it, with the levels of the moment.
+    #[serde(deserialize_with = "sums")]
     pub used: Amounts,
     /// What pending operations may still add.
     pub reserved: Amounts,
@@ -392,7 +393,9 @@ pub struct HourUsage {
     pub hour: Timestamp,
     /// The period that the usage counts in.
     pub period: Period,
-    /// What was counted, by when the ledger counted it.
+    /// What was counted, by when the ledger counted it. Of a level, how much it changed: negative where more was deleted
+    /// than stored.
+    #[serde(deserialize_with = "sums")]
     pub counted: Amounts,
 }
 
@@ -402,6 +405,7 @@ pub struct PeriodUsage {
     /// The period.
     pub period: Period,
     /// What was counted. In `/usage`, with the levels of the moment.
+    #[serde(deserialize_with = "sums")]
     pub used: Amounts,
     /// What pending operations may still add.
     pub reserved: Amounts,

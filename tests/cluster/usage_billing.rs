@@ -77,13 +77,23 @@ async fn used(world: &World, name: &str, queries: i64) {
 }
 
 async fn used_units(world: &World, name: &str, amounts: Amounts) {
+    world.ledger().settle(name, &counted(world, amounts).await).await.expect("counted");
+}
+
+/// So many documents are gone.
+async fn deleted(world: &World, name: &str, documents: i64) {
+    let gone = counted(world, Amounts::of(Unit::Documents, documents)).await;
+    world.ledger().release(name, &gone).await.expect("counted");
+}
+
+/// In the tenant's present period.
+async fn counted(world: &World, amounts: Amounts) -> Counted {
     let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
-    let body = Counted {
+    Counted {
         tenant: tenant.try_into().expect("a name"),
         period: period(world, 0).await.try_into().expect("a period"),
         amounts,
-    };
-    world.ledger().settle(name, &body).await.expect("counted");
+    }
 }
 
 /// Another system tells of what was used in the period before.
@@ -158,7 +168,7 @@ async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
     world.create_paying("acme", "by-usage").await;
     let items = stripe_objects(&world, "subscription").await[0]["items"]["data"].as_array().cloned().expect("items");
     assert_eq!((items.len(), items[1]["quantity"].clone()), (2, Value::Null), "bought with the plan: {items:?}");
-    used(&world, "a", 12).await;
+    used_units(&world, "a", Amounts::of(Unit::Queries, 12).with(Unit::Documents, 3)).await;
     hour_passes(&world).await;
     world.wait("acme", "held", shows("UsageBilled", ConditionStatus::False, "PriceUnfit")).await;
     assert_eq!(at_stripe(&world).await, (0, 0));
@@ -174,6 +184,8 @@ async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
         }))
         .await;
     used(&world, "b", 7).await;
+    // More is deleted in this hour than stored.
+    deleted(&world, "gone-a", 2).await;
     hour_passes(&world).await;
     let recorded = sent(&world, 19).await;
     assert_eq!(at_stripe(&world).await, (19, 2));
