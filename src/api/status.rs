@@ -261,6 +261,9 @@ pub struct PlanChange {
     /// The state of the change. The condition `PlanInForce` says why.
     pub state: PlanChangeState,
     /// When the change entered this state.
+    // A plain string of limited length, for the API server's message: what a time becomes as text has no limit there. A
+    // rule of Tenant says that it is a time.
+    #[schemars(with = "String", length(max = 40), regex(pattern = super::timestamp::ACCEPTED))]
     pub since: Timestamp,
     /// When a scheduled change takes effect, or when the time to confirm the payment of an unconfirmed change ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -17,8 +17,8 @@ use super::{ERASE_ANNOTATION, Text, Timestamp};
 
 /// The API server's message to a user who changes the plan while another change is running.
 const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgrading'] && has(oldSelf.status.planChange) ? \
-     'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + \
-     ' is running. Wait until status.phase is Active; status.planChange shows its progress' : \
+     'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + ' is running since ' + \
+     oldSelf.status.planChange.since + '. Wait until status.phase is Active' : \
      'spec.plan cannot be changed in phase ' + oldSelf.status.phase + '. Wait until status.phase is Active'";
 
 /// Tenant is one customer of the service: who they are, which plan they bought, and how they pay.
@@ -35,6 +35,7 @@ const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgr
     validation = ("!has(self.spec.login) || self.spec.login.secretName == self.metadata.name + '-login'", "spec.login.secretName must be the Tenant's name followed by -login"),
     validation = Rule::new("self.spec.plan == oldSelf.spec.plan || !has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['PendingPayment', 'Active', 'Suspended']").message(Message::Expression(PLAN_CHANGE_REFUSED.into())),
     validation = ("self.spec.desired == oldSelf.spec.desired || !has(oldSelf.status) || !has(oldSelf.status.erasure)", "spec.desired cannot be changed any more: the erasure of the tenant has begun. Create a new Tenant"),
+    validation = ("!has(self.status) || !has(self.status.planChange) || timestamp(self.status.planChange.since).getFullYear() > 0", "status.planChange.since must be a time"),
     validation = ("size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters: it becomes a label of the tenant's Secrets"),
     printcolumn(name = "Company", type_ = "string", json_path = ".spec.companyName"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),

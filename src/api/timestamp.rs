@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// What the API server accepts of a moment. Its format `date-time` alone takes offsets such as `+99:99`, and years that
 /// no library counts: one such object would make every list of Tenants unreadable.
-const ACCEPTED: &str = concat!(
+pub(super) const ACCEPTED: &str = concat!(
     "^[0-8][0-9]{3}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?",
     "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 );

@@ -211,7 +211,7 @@ async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_n
     for size in ["small", "middle", "tiny", "small", "middle"].into_iter().cycle().take(20) {
         let refused = wish(&world, "acme", size).await.expect_err("refused").to_string();
         let since = status.plan_change.as_ref().expect("a change").since.to_string();
-        assert!(refused.contains("to plan large is running"), "{refused}");
+        assert!(refused.contains("to plan large is running since"), "{refused}");
         assert!(refused.contains(since.trim_end_matches('Z')), "{refused}, {since}");
     }
     wish(&world, "acme", "large").await.expect("the same wish changes nothing");

@@ -13,7 +13,8 @@ use crate::support::{ROOT, World};
 type Path = Vec<String>;
 
 /// What is put into a field that takes text.
-const TEXTS: [&str; 22] = [
+const TEXTS: [&str; 23] = [
+    "tried-login",
     "2026-01-01T00:00:00Z",
     "2026-01-01t00:00:00z",
     "2026-01-01T00:00:00.123456789+05:30",
@@ -38,8 +39,9 @@ const TEXTS: [&str; 22] = [
     "eu-1",
 ];
 
-fn numbers() -> [Value; 12] {
+fn numbers() -> [Value; 13] {
     [
+        json!(300),
         json!(0),
         json!(1),
         json!(-1),
@@ -93,7 +95,9 @@ fn least(schema: &Value) -> Value {
         }
         Some("array") => json!([]),
         Some("integer" | "number") => {
-            schema["minimum"].as_f64().filter(|least| *least > 1.0).map_or(json!(1), Value::from)
+            json!(
+                schema["minimum"].as_f64().and_then(|least| format!("{least}").parse::<i64>().ok()).unwrap_or(1).max(1)
+            )
         }
         Some("boolean") => json!(false),
         _ if schema["enum"].is_array() => schema["enum"][0].clone(),

@@ -17,6 +17,11 @@ pub struct Questions {
 impl Questions {
     pub async fn begin(world: &World, name: &str) -> Self {
         let key = world.api_key(name).await;
+        let usage = async || {
+            let answer = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send().await;
+            answer.is_ok_and(|answer| answer.status() == 200)
+        };
+        world.until("web knows the tenant", usage).await;
         let (stop, answered) = (Arc::new(AtomicBool::default()), Arc::new(AtomicU32::default()));
         let (http, url) = (world.http.clone(), format!("{}/v1/query", world.web));
         let (stopped, counted) = (stop.clone(), answered.clone());

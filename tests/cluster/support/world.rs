@@ -60,7 +60,17 @@ impl World {
         world.start_controller();
         world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
         world.start_web(&[]);
+        world.web_is_ready().await;
         world
+    }
+
+    /// Waits until web would get requests through its Service.
+    pub async fn web_is_ready(&self) {
+        let ready = async || {
+            let answer = self.http.get(format!("{}/readyz", self.web)).send().await;
+            answer.is_ok_and(|answer| answer.status() == 200)
+        };
+        self.until("web is ready", ready).await;
     }
 
     /// With a portal, and an Active tenant "acme" on the plan "middle".
