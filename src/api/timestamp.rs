@@ -13,6 +13,11 @@ pub(super) const ACCEPTED: &str = concat!(
     "([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
 );
 
+/// 0001-01-01T00:00:00Z and 8999-12-31T23:59:59Z: an offset may take an accepted time out of the years that are accepted
+/// when it is written again.
+const FIRST: i64 = -62_135_596_800;
+const LAST: i64 = 221_845_391_999;
+
 /// A moment, in whole seconds of UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
@@ -81,7 +86,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
         let time: jiff::Timestamp = text.parse().map_err(D::Error::custom)?;
-        Ok(time.into())
+        Ok(Self(time.as_second().clamp(FIRST, LAST)))
     }
 }
 

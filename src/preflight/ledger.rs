@@ -54,7 +54,7 @@ pub const CHECKS: &[Check] = &[
         name: "ledger/snapshots",
         blocks_start: false,
         title: "the ledger's latest snapshot is recent",
-        about: "What was counted after the latest snapshot is lost with the volume.",
+        about: "What was counted after the latest snapshot is counted again only as far as Tenants and the vector store show it.",
         needs: Some("ledger/key"),
         writes: false,
         run: |target| snapshots(target).boxed(),

@@ -1,8 +1,9 @@
-//! What the API server accepts, every part can read. One object that cannot be read would stop every list of its kind,
+//! What the API server accepts, every part can read, and write again. One object that cannot be read would stop every list of its kind,
 //! and with it the controller, web and the owners' pages.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use tenant_operator::api::{Plan, Tenant};
@@ -13,7 +14,7 @@ use crate::support::{ROOT, World};
 type Path = Vec<String>;
 
 /// What is put into a field that takes text.
-const TEXTS: [&str; 23] = [
+const TEXTS: [&str; 24] = [
     "tried-login",
     "2026-01-01T00:00:00Z",
     "2026-01-01t00:00:00z",
@@ -26,6 +27,7 @@ const TEXTS: [&str; 23] = [
     "2026-02-30T00:00:00Z",
     "0000-01-01T00:00:00+23:59",
     "9999-12-31T23:59:59Z",
+    "8999-12-31T23:59:59-23:59",
     "9999-12-31T23:59:59-23:59",
     "",
     "acme",
@@ -163,7 +165,7 @@ impl Kind {
 
     /// Tries every field of the spec in a create, and of the status in a write of the status. What is accepted is read.
     /// Answers the fields that took a value, and those that took none.
-    async fn try_all<K: DeserializeOwned>(&self, part: &str) -> (usize, Vec<String>) {
+    async fn try_all<K: DeserializeOwned + Serialize>(&self, part: &str) -> (usize, Vec<String>) {
         let schema = &self.schema["properties"][part];
         let mut fields = Vec::new();
         leaves(schema, &Vec::new(), &mut fields);
@@ -176,8 +178,16 @@ impl Kind {
                 put(&mut object[part], schema, &path, value.clone());
                 let Some(answer) = self.offer(part, &object).await else { continue };
                 accepted += 1;
-                if let Err(error) = serde_json::from_value::<K>(answer) {
-                    unreadable.push(format!("{place}: {value}: {error}"));
+                match serde_json::from_value::<K>(answer) {
+                    Ok(read) if leaf["format"] == "date-time" => {
+                        let again = serde_json::to_value(&read).expect("JSON");
+                        let mut object = self.base.clone();
+                        object[part] = again[part].clone();
+                        let taken = self.offer(part, &object).await.is_some();
+                        assert!(taken, "{place}: {value} is accepted, and not as it is written again: {object}");
+                    }
+                    Ok(_) => {}
+                    Err(error) => unreadable.push(format!("{place}: {value}: {error}")),
                 }
             }
             if accepted > 0 { taken += 1 } else { refused.push(place) }

@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_mins(1);
 /// Seconds after its beginning: the vector store lists by then what was stored before.
 const SETTLED: i64 = 20;
-/// Tenants that are counted at the same time, and documents of each that the ledger is told of.
+/// Tenants that are counted at the same time, and documents of each that are reported to the ledger.
 const AT_ONCE: usize = 4;
 const DOCUMENTS: usize = 16;
 /// Documents of one answer of the ledger.
@@ -41,10 +41,10 @@ enum RecountError {
     Ledger(#[from] CallError),
     #[error("the vector store: {0}")]
     VectorStore(#[from] ProviderError),
-    #[error("it cannot be named at the ledger: {0}")]
+    #[error("the tenant's id or period is not valid for the ledger: {0}")]
     Unusable(String),
     /// An upload of before is neither settled nor voided.
-    #[error("uploads of before have not ended at the ledger")]
+    #[error("uploads from before the loss are still open; the ledger ends them within a day")]
     Pending,
 }
 
@@ -106,7 +106,9 @@ async fn pass(context: &Context, beginning: &Beginning, counted: &mut HashSet<St
         let body = Recounted { beginning: beginning.id.clone() };
         match context.ledger.recounted(&body).await {
             Ok(()) => tracing::info!(tenants = counted.len(), "what tenants store is counted again"),
-            Err(error) => tracing::warn!(%error, "the ledger does not know that documents are counted again"),
+            Err(error) => {
+                tracing::warn!(%error, "the controller could not report that documents are counted again; it tries again")
+            }
         }
     }
     failed == 0
@@ -128,7 +130,7 @@ impl Changed {
 fn words(Changed { counted, gone }: Changed) -> String {
     let said = |amounts: Amounts| format!("{} documents ({} bytes)", amounts[Unit::Documents], amounts[Unit::Bytes]);
     format!(
-        "The ledger lost its data. It was told of {} that are stored, and took away {} that are not",
+        "The ledger lost its data. The controller counted {} again that are stored, and removed {} that are no longer stored",
         said(counted),
         said(gone)
     )
@@ -253,8 +255,9 @@ impl Account<'_> {
             for old in page {
                 let Some((id, upload)) = names::parts(self.id, &old.operation) else { continue };
                 let stored = heads.get(id).is_some_and(|(there, posted)| {
-                    // An upload that another one completed: the first one has its place.
-                    there.as_deref() == Some(upload) || posted[Unit::Documents] == 0
+                    // An upload that another one completed: the first one has its place, also where it was too old to be named
+                    // in the store.
+                    there.as_deref().is_none_or(|there| there == upload) || posted[Unit::Documents] == 0
                 });
                 pending |= old.pending && !stored;
                 if !stored && !old.pending {

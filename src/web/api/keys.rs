@@ -35,7 +35,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Good keys whose signatures need not be computed again.
 const REMEMBERED: usize = 10_000;
 
-/// The public half of the signing key, read when it is needed first. A client that sends a wrong key delays no other
+/// The public half of the signing key, read when web starts. A client that sends a wrong key delays no other
 /// client.
 #[derive(Default)]
 pub struct KeyRing {
@@ -105,6 +105,11 @@ impl KeyRing {
         namespace: &str,
     ) -> Result<Option<Arc<Known>>, Problem> {
         let read = tokio::time::timeout(READ_LIMIT, verifying_key(client, namespace)).await;
+        if !matches!(read, Ok(Ok(_))) && self.known().is_some() {
+            // The key that is known is good until Kubernetes says otherwise. Wrong keys do not wait for it one after the
+            // other.
+            *reading = Some(Instant::now());
+        }
         let read = read.map_err(|_| {
             tracing::warn!("Kubernetes does not tell the public key of API keys in time");
             Problem::unavailable()

@@ -193,7 +193,11 @@ impl Question {
     /// Notes at the ledger what is known so far. It counts if this process is killed.
     pub async fn checkpoint(&self) {
         if self.reserved {
-            note(&self.metering, &self.operation, &self.progress()).await;
+            let noted = note(&self.metering, &self.operation, &self.progress()).await;
+            if let Err(error) = noted {
+                let operation = &self.operation;
+                tracing::warn!(%error, operation, "a question is not noted at the ledger before it has ended");
+            }
         }
     }
 
@@ -205,7 +209,12 @@ impl Question {
         }
         let (metering, operation, progress) = (self.metering.clone(), self.operation.clone(), self.progress());
         self.noted = Instant::now();
-        self.noting = Some(tokio::spawn(async move { note(&metering, &operation, &progress).await }));
+        self.noting = Some(tokio::spawn(async move {
+            // While the ledger is away, each stream meets this every few seconds. The metric of its absence says so once.
+            if let Err(error) = note(&metering, &operation, &progress).await {
+                tracing::debug!(%error, operation, "what was written of an answer is not noted at the ledger");
+            }
+        }));
     }
 
     fn progress(&self) -> Checkpoint {
@@ -235,10 +244,8 @@ impl Question {
     }
 }
 
-async fn note(metering: &Arc<Metering>, operation: &str, progress: &Checkpoint) {
-    if let Err(error) = metering.ask(metering.ledger.checkpoint(operation, progress)).await {
-        tracing::warn!(%error, operation, "a question is not noted at the ledger before it has ended");
-    }
+async fn note(metering: &Arc<Metering>, operation: &str, progress: &Checkpoint) -> Result<(), CallError> {
+    metering.ask(metering.ledger.checkpoint(operation, progress)).await.map(drop)
 }
 
 impl Drop for Question {

@@ -12,8 +12,8 @@ use crate::web::App;
 const STANDS: Duration = Duration::from_secs(1);
 /// How long Kubernetes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long web serves what it knows while Kubernetes does not answer. API keys, suspensions and plans that change
-/// meanwhile are not known; after this time, web serves no request by them.
+/// How long web stays ready with what it knows while Kubernetes does not answer. API keys, suspensions and plans that
+/// change meanwhile are not known.
 const SERVES_ON: Duration = Duration::from_hours(1);
 
 /// What Kubernetes answered lately.

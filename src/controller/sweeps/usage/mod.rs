@@ -201,7 +201,7 @@ async fn write_usage(context: &Context, told: &mut Told, writes: &mut usize) {
 
 /// Shows since when the ledger is away, or that it is back. Answers whether all statuses show it.
 async fn write_away(context: &Context, away: Option<Timestamp>, writes: &mut usize) -> bool {
-    let now = context.clock.read().now;
+    let (now, mut all) = (context.clock.read().now, true);
     for tenant in context.caches.each_tenant() {
         let Some(status) = shows_usage(&tenant).and_then(|status| shown::away(&tenant, status, away, now)) else {
             continue;
@@ -210,11 +210,14 @@ async fn write_away(context: &Context, away: Option<Timestamp>, writes: &mut usi
             return false;
         }
         *writes += 1;
-        if !matches!(put(context, &tenant, status).await, Written::Done) {
-            return false;
+        match put(context, &tenant, status).await {
+            Written::Done => {}
+            // One whose write is refused holds up no other one.
+            Written::Later => all = false,
+            Written::Stop => return false,
         }
     }
-    true
+    all
 }
 
 async fn put(context: &Context, tenant: &Tenant, status: TenantStatus) -> Written {

@@ -82,8 +82,8 @@ pub fn lost(tenant: &Tenant, next: &TenantStatus) -> Option<String> {
 
 fn words_of_missing((since, until): (Timestamp, Timestamp)) -> String {
     format!(
-        "The ledger lost its data. What was used from {since} to {until} is counted only as far as the status showed it, \
-         and is not on the invoice unless it was sent before"
+        "The ledger lost its data. Usage from {since} to {until} may be missing. Hours that were not sent to Stripe before \
+         the loss are not on the invoice, also hours before {since}"
     )
 }
 

@@ -42,7 +42,7 @@ pub enum Trouble {
     },
     /// Two prices would bill the same usage.
     #[error(
-        "subscription {subscription} has two usage prices for {name}, so none are sent: take one of the prices off the subscription",
+        "subscription {subscription} has two usage prices for {name}, so no usage of the subscription is sent: take one of the two prices off the subscription",
         name = .unit.in_plans()
     )]
     PricedTwice {
