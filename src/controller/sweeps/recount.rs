@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 
 use crate::api::usage::TakenOver;
-use crate::api::{Phase, Tenant, Timestamp, Unit};
+use crate::api::{Phase, Tenant, TenantStatus, Timestamp, Unit};
 use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::ledger::account::Period;
@@ -43,6 +43,9 @@ enum RecountError {
     VectorStore(#[from] ProviderError),
     #[error("the tenant's id or period is not valid for the ledger: {0}")]
     Unusable(String),
+    /// A person has to say where the data is. What another place holds is not gone.
+    #[error("it is not clear where the tenant's data is: see the condition DataInOnePlace")]
+    Unclear,
     /// An upload of before is neither settled nor voided.
     #[error("uploads from before the loss are still open; the ledger ends them within a day")]
     Pending,
@@ -165,6 +168,10 @@ async fn recount(context: &Context, beginning: &Beginning, tenant: &Tenant) -> R
     let Some(quota) = tenant.status.as_ref().and_then(|status| status.quota.as_ref()) else {
         return Ok(Changed::default());
     };
+    let unclear = |status: &TenantStatus| status.data_unclear_since.or(status.namespace_missing_since).is_some();
+    if tenant.status.as_ref().is_some_and(unclear) {
+        return Err(RecountError::Unclear);
+    }
     let (start, end) = quota.period_at(context.clock.read().now);
     let account = Account {
         context,

@@ -223,14 +223,12 @@ impl Metering {
 
     /// Ends operations: at the ledger, or in the journal where the ledger does not answer.
     async fn end(self: &Arc<Self>, entries: Vec<Entry>) {
-        let mut entries = entries.into_iter();
-        while let Some(entry) = entries.next() {
-            match self.tell(&entry).await {
+        for entry in &entries {
+            match self.tell(entry).await {
                 Ok(()) => {}
-                // Those that come after it would overtake it.
-                Err(CallError::Unavailable(why)) => {
-                    return self.keep(std::iter::once(entry).chain(entries).collect(), &why).await;
-                }
+                // Those that come after it would overtake it. Those before it are told again, which counts nothing twice: a
+                // ledger that lost its volume meanwhile does not know them.
+                Err(CallError::Unavailable(why)) => return self.keep(entries, &why).await,
                 Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
             }
         }

@@ -8,6 +8,7 @@ use crate::api::Timestamp;
 use crate::ledger::account::Period;
 use crate::ledger::beginning::{Began, Beginning, had_used, used_before};
 use crate::ledger::names;
+use crate::ledger::store::LEVELS;
 use crate::ledger::store::columns::columns;
 use crate::ledger::units::{Amounts, Unit};
 use crate::ledger::wire::OldDocument;
@@ -39,11 +40,12 @@ pub fn begin(connection: &Connection, now: Timestamp) -> rusqlite::Result<Option
     Ok(Some(Beginning { id, began: Began { at: at.unwrap_or(now), snapshot }, recounted }))
 }
 
-/// Notes what each tenant has used in its latest period, under the name under which it is counted again.
+/// Notes what each tenant has used in each of its periods, under the name under which it is counted again: the status of
+/// a Tenant may still show an earlier one.
 fn note_used(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<()> {
     let sql = format!(
         "SELECT tenant.id, account.period_start, account.period_end, {} FROM tenant
-         JOIN account ON account.tenant = tenant.id AND account.period_start = tenant.period_start",
+         JOIN account ON account.tenant = tenant.id AND account.period_start <> {LEVELS}",
         columns("used_")
     );
     let read = |row: &Row| Ok((row.get::<_, String>(0)?, period(row, 1)?, amounts(row, 3)?));

@@ -72,8 +72,10 @@ impl Sqlite {
 
     fn locked(lock: files::Lock, folder: &Path) -> Result<Self, StoreError> {
         let path = files::database(folder);
+        let has_log = files::has_log(&path);
         let mut connection = files::connect(&path)?;
         let version = schema::version(&connection, &path)?;
+        files::check_length(&connection, &path, has_log)?;
         files::prepare(&connection, &path)?;
         schema::migrate(&mut connection, version)?;
         let reader = files::connect_to_read(&path)?;
