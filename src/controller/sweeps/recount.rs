@@ -110,7 +110,7 @@ async fn pass(context: &Context, beginning: &Beginning, counted: &mut HashSet<St
         match context.ledger.recounted(&body).await {
             Ok(()) => tracing::info!(tenants = counted.len(), "what tenants store is counted again"),
             Err(error) => {
-                tracing::warn!(%error, "the controller could not report that documents are counted again; it tries again")
+                tracing::warn!(%error, "the controller could not report that documents are counted again; it tries again");
             }
         }
     }

@@ -53,12 +53,16 @@ pub fn connect(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-/// Fails if the database ends within a page. SQLite writes whole pages, and a crash while it copies them from its log
+/// Fails if the database ends within a page. `SQLite` writes whole pages, and a crash while it copies them from its log
 /// leaves the log. Without one, the file was cut off, and what is missing might be noticed only when it is needed.
 pub fn check_length(connection: &Connection, path: &Path, has_log: bool) -> Result<(), StoreError> {
-    let page: u64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    let page: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     let length = std::fs::metadata(path).map_err(|error| StoreError::Io { path: path.to_owned(), error })?.len();
-    if !has_log && length.checked_rem(page).is_some_and(|rest| rest > 0) { Err(StoreError::Corrupt) } else { Ok(()) }
+    if !has_log && length.checked_rem(page.into()).is_some_and(|rest| rest > 0) {
+        Err(StoreError::Corrupt)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether the database of this path has a log with something in it.
