@@ -29,7 +29,7 @@ const LIMITS: [i64; 5] = [20, 60, 200, 600, 2000];
 const CALLERS: u64 = 4;
 /// After it, a question that was left open by a process that died is no longer set aside. Longer than a journal may wait
 /// for its next delivery.
-const EXPIRY: Duration = Duration::from_secs(20);
+const EXPIRY: Duration = Duration::from_secs(12);
 /// How long web waits for the ledger: some of its restarts take longer, and web's journal is needed.
 const PATIENCE: &str = "250ms";
 /// Calls of each kind that are repeated in the end, for each customer.
