@@ -114,6 +114,16 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
     }
 }
 
+/// Sets a condition unless the list says so already. Returns whether it did: what changes beside it is no reason to
+/// write.
+pub fn show(list: &mut Vec<Condition>, new: Condition) -> bool {
+    let shown = get(list, &new.type_).is_some_and(|there| there.says_what(&new) && there.message == new.message);
+    if !shown {
+        set(list, new);
+    }
+    !shown
+}
+
 /// The condition of that type, if it was ever set.
 pub fn get<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     list.iter().find(|c| c.type_ == type_)

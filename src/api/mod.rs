@@ -59,8 +59,9 @@ pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute"
 /// What a person decides of usage that differs at Stripe or waits for a price, with the numbers and the object's uid:
 /// `kubectl tenant settle-usage` writes it.
 pub const SETTLE_USAGE_ANNOTATION: &str = "tenant-operator.dev/settle-usage";
-/// The refund that a person settles outside of the operator, as the conditions name it: the tenant's id, when
-/// the present run of provisioning began, and the Stripe invoice, with dots between them. The controller makes none, and the deletion of the tenant waits for it no more.
+/// The refund that a person settles outside of the operator, as the conditions name it: the tenant's id, when the
+/// present run of provisioning began, and the Stripe invoice, with dots between them. The controller makes none, and the
+/// deletion of the tenant waits for it no more.
 pub const WAIVE_REFUND_ANNOTATION: &str = "tenant-operator.dev/waive-refund";
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that
 /// generation, and the namespaces of the others are deleted. `kubectl tenant data choose` writes it.

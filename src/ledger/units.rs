@@ -22,6 +22,11 @@ impl Amounts {
         Self::ZERO.with(unit, amount)
     }
 
+    /// The levels that a document of so many bytes takes.
+    pub fn of_document(bytes: i64) -> Self {
+        Self::of(Unit::Documents, 1).with(Unit::Bytes, bytes.clamp(0, LARGEST))
+    }
+
     /// With so much of a unit instead.
     #[must_use]
     pub fn with(mut self, unit: Unit, amount: i64) -> Self {

@@ -29,28 +29,26 @@ impl<'a> Draft<'a> {
 
     /// Sets a condition. The reason is a word, or the reason of a failure.
     pub fn condition(&mut self, type_: &str, status: ConditionStatus, reason: impl Display + Copy, message: &str) {
-        conditions::set(
-            &mut self.status.conditions,
-            Condition {
-                type_: type_.into(),
-                status,
-                reason: reason.to_string().into(),
-                message: message.into(),
-                last_transition_time: self.input.now,
-                observed_generation: self.input.tenant.generation,
-            },
-        );
+        let new = self.new_condition(type_, status, &reason.to_string(), message);
+        conditions::set(&mut self.status.conditions, new);
+    }
+
+    fn new_condition(&self, type_: &str, status: ConditionStatus, reason: &str, message: &str) -> Condition {
+        Condition {
+            type_: type_.into(),
+            status,
+            reason: reason.into(),
+            message: message.into(),
+            last_transition_time: self.input.now,
+            observed_generation: self.input.tenant.generation,
+        }
     }
 
     /// Sets a condition unless it says so already. Returns whether it did: what changes beside it is no reason to
     /// write.
     pub fn show(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) -> bool {
-        let shown = conditions::get(&self.status.conditions, type_);
-        if shown.is_some_and(|c| c.status == status && c.reason == reason && c.message == message) {
-            return false;
-        }
-        self.condition(type_, status, reason, message);
-        true
+        let new = self.new_condition(type_, status, reason, message);
+        conditions::show(&mut self.status.conditions, new)
     }
 
     /// Like `show`, of a condition that was set before. Does nothing if it never was.

@@ -52,7 +52,7 @@ async fn level(world: &World) -> Amounts {
     world.counted("acme").await.map(|usage| usage.used.only(true)).unwrap_or_default()
 }
 
-/// Waits until the ledger was told of all documents.
+/// Waits until the controller has reported all documents to the ledger.
 async fn recounted(world: &World) {
     let done = async || {
         let status = world.ledger().status().await.ok();
@@ -181,7 +181,7 @@ async fn a_snapshot_that_is_older_than_the_loss_is_brought_up_to_what_others_kno
     hour_passes(&lab.world).await;
     lab.world.until("what was used is billed", async || billed(&lab.world).await == 7).await;
     let exact = level(&lab.world).await;
-    // What is missing is told by the second.
+    // The span of what is missing begins and ends with a second.
     tokio::time::sleep(Duration::from_secs(2)).await;
 
     lab.world.lose_ledger();

@@ -142,6 +142,15 @@ impl SlowModels {
     }
 }
 
+/// A lab of which web asks slow models, and whose streams expire after ten seconds.
+async fn slow_lab(name: &str, pause: Option<Duration>) -> Lab {
+    let mut lab = lab_with(name, 100).await;
+    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), pause).await;
+    lab.world.environment("OPENAI_BASE_URL", &models);
+    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    lab
+}
+
 /// A stream that was asked for.
 async fn stream_of(lab: &Lab, key: &str) -> reqwest::Response {
     let request = lab.world.http.post(lab.url("/v1/query")).bearer_auth(key);
@@ -182,10 +191,7 @@ async fn a_reader_that_leaves_a_stream_leaves_nothing_set_aside() {
 
 #[tokio::test]
 async fn a_question_whose_web_is_killed_counts_as_it_was_noted() {
-    let mut lab = lab_with("count-killed", 100).await;
-    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), None).await;
-    lab.world.environment("OPENAI_BASE_URL", &models);
-    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    let mut lab = slow_lab("count-killed", None).await;
     let acme = lab.client("acme").await;
     let mut answer = stream_of(&lab, &acme.key).await.bytes_stream();
     answer.next().await.expect("an event").expect("bytes");
@@ -204,11 +210,7 @@ async fn a_question_whose_web_is_killed_counts_as_it_was_noted() {
 
 #[tokio::test]
 async fn what_was_written_counts_though_web_is_killed_and_an_answer_in_pieces_outlives_one_in_one_piece() {
-    let mut lab = lab_with("count-written", 100).await;
-    let every = Duration::from_millis(200);
-    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), Some(every)).await;
-    lab.world.environment("OPENAI_BASE_URL", &models);
-    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    let mut lab = slow_lab("count-written", Some(Duration::from_millis(200))).await;
     let acme = lab.client("acme").await;
     let begun = std::time::Instant::now();
     let mut answer = stream_of(&lab, &acme.key).await.bytes_stream();
@@ -226,11 +228,7 @@ async fn what_was_written_counts_though_web_is_killed_and_an_answer_in_pieces_ou
 
 #[tokio::test]
 async fn a_tenant_that_is_erased_while_it_asks_leaves_nothing_set_aside_and_no_answer() {
-    let mut lab = lab_with("count-erased", 100).await;
-    let every = Duration::from_millis(200);
-    let models = SlowModels::start(lab.world.sandbox.openai_url.clone(), Some(every)).await;
-    lab.world.environment("OPENAI_BASE_URL", &models);
-    lab.world.start_web(&["--requests-per-second", "1000", "--question-expiry", "2s"]);
+    let lab = slow_lab("count-erased", Some(Duration::from_millis(200))).await;
     let acme = lab.client("acme").await;
     let id = lab.world.tenants().get("acme").await.expect("it is there").spec.tenant_id.expect("an id");
     let mut streamed = stream_of(&lab, &acme.key).await.bytes_stream();

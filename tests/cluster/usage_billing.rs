@@ -96,7 +96,7 @@ async fn counted(world: &World, amounts: Amounts) -> Counted {
     }
 }
 
-/// Another system tells of what was used in the period before.
+/// Another system reports what was used in the period before.
 async fn told_late(world: &World, amounts: Amounts) {
     let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
     let event = Event {

@@ -1,4 +1,4 @@
-//! How a ledger began, what it tells of that, and what it notes of before.
+//! How a ledger began, what it says about that, and what it notes about the time before.
 
 use serde_json::json;
 use std::sync::Arc;
@@ -64,7 +64,7 @@ async fn a_ledger_begins_once_and_one_that_is_restored_begins_again() {
     assert_eq!(restored.old_documents("acme", "d-acme-stored-f7", 10).await.expect("listed").len(), 1);
     assert!(restored.old_documents("ac", "", 10).await.expect("listed").is_empty(), "of another tenant");
 
-    // What the snapshot has of the period is counted as far as more is told, and what comes later is no part of that.
+    // The ledger adds only what the report has beyond the snapshot. What comes later is no part of that.
     let store: Arc<dyn Store> = restored.clone();
     let acme = Client { now: NOON + DAY + 60, ..Client::of(&store, "acme") };
     acme.settle("new question", queries(1)).await.expect("settled");

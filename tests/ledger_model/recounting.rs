@@ -1,4 +1,4 @@
-//! A ledger that lost its data is told what others know: each document once, and what was used as far as it is more,
+//! A ledger that lost its data counts again what others report: each document once, and what was used as far as it is more,
 //! in whatever order the controller, web and its journal tell it.
 
 use tenant_operator::api::Timestamp;

@@ -17,7 +17,7 @@ use crate::ledger::account::Period;
 use crate::ledger::beginning::Beginning;
 use crate::ledger::client::CallError;
 use crate::ledger::names;
-use crate::ledger::units::{Amounts, LARGEST};
+use crate::ledger::units::Amounts;
 use crate::ledger::wire::{CommandOutcome, Counted, Dated, Recounted, SomePeriod, TenantId};
 use crate::providers::{Party, Priority, ProviderError};
 use crate::rag::{self, Document};
@@ -74,10 +74,10 @@ pub async fn run(context: Arc<Context>) {
     }
 }
 
-/// Counts the tenants that are not counted yet. Once all are, the ledger is told so. Answers whether none failed.
+/// Counts the tenants that are not counted yet, and reports to the ledger once all are. Answers whether none failed.
 async fn pass(context: &Context, beginning: &Beginning, counted: &mut HashSet<String>) -> bool {
     let open = |tenant: &Arc<Tenant>| {
-        stores(tenant, beginning) && !counted.contains(tenant.tenant_id()) && is_its_own(context, tenant)
+        stores(tenant, beginning) && !counted.contains(tenant.tenant_id()) && context.claims.is_holder(tenant)
     };
     // Their keys: unpacked, ten thousand would take much memory.
     let tenants: Vec<_> = context.caches.each_tenant().filter(open).map(|tenant| Key::of(&tenant)).collect();
@@ -150,10 +150,6 @@ fn stores(tenant: &Tenant, beginning: &Beginning) -> bool {
     status.quota.is_some() && !over && older
 }
 
-fn is_its_own(context: &Context, tenant: &Tenant) -> bool {
-    context.claims.holder(tenant.tenant_id()) == Some(Key::of(tenant))
-}
-
 /// Whose documents are counted, and in which period.
 struct Account<'a> {
     context: &'a Context,
@@ -212,10 +208,6 @@ struct Head {
     counted: Amounts,
 }
 
-fn levels(document: &Document) -> Amounts {
-    Amounts::of(Unit::Documents, 1).with(Unit::Bytes, document.bytes.clamp(0, LARGEST))
-}
-
 impl Account<'_> {
     /// Whether documents without an upload's name are missing: an earlier ledger had them from the annotation that
     /// versions before the ledger wrote, and imports write.
@@ -240,7 +232,7 @@ impl Account<'_> {
 
     /// Counts a document, unless the ledger has it.
     async fn count(&self, document: Document, unnamed: bool) -> Result<Head, RecountError> {
-        let amounts = levels(&document);
+        let amounts = Amounts::of_document(document.bytes);
         let Document { id, upload, uploaded_at, .. } = document;
         let Some(name) = upload.clone().or_else(|| unnamed.then(|| uploaded_at.as_second().to_string())) else {
             return Ok(Head { id, upload, posted: amounts, counted: Amounts::ZERO });

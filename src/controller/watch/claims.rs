@@ -111,6 +111,11 @@ impl Claims {
         let all = index.by_id.get(tenant_id)?;
         all.iter().filter(|(_, c)| !c.unproven).min_by_key(|(_, c)| c).map(|(key, _)| key.clone())
     }
+
+    /// Whether this object holds its tenant id: no other one claims it with more right.
+    pub fn is_holder(&self, tenant: &Tenant) -> bool {
+        self.holder(tenant.tenant_id()) == Some(Key::of(tenant))
+    }
 }
 
 impl Index {

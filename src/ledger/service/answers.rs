@@ -15,6 +15,14 @@ use crate::ledger::wire::CommandOutcome;
 /// When a client asks again that was told to.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// Fails unless a page of 1 to `limit` is asked for.
+pub fn check_page(most: u32, limit: u32, of: &str) -> Result<(), ServiceProblem> {
+    if (1..=limit).contains(&most) {
+        return Ok(());
+    }
+    Err(ServiceProblem::Malformed(format!("most={most}: ask for 1 to {limit} {of}")))
+}
+
 /// The answer to a command, as a response.
 pub fn respond(answer: Answer) -> Result<Json<CommandOutcome>, ServiceProblem> {
     Ok(Json(match answer {

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::Shared;
-use super::answers::ServiceProblem;
+use super::answers::{ServiceProblem, check_page};
 use super::extract::{Body, Name, Parameters};
 use crate::ledger::wire::{OldDocument, Recounted};
 
@@ -28,9 +28,7 @@ pub async fn documents(
     Name(tenant): Name,
     Parameters(After { after, most }): Parameters<After>,
 ) -> Result<Json<Vec<OldDocument>>, ServiceProblem> {
-    if !(1..=MOST).contains(&most) {
-        return Err(ServiceProblem::Malformed(format!("most={most}: ask for 1 to {MOST} documents")));
-    }
+    check_page(most, MOST, "documents")?;
     Ok(Json(shared.store.old_documents(&tenant, &after, most).await?))
 }
 

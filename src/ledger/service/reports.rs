@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 
 use super::Shared;
-use super::answers::ServiceProblem;
+use super::answers::{ServiceProblem, check_page};
 use super::extract::{Name, Parameters};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
@@ -60,9 +60,7 @@ pub async fn hours(
     Name(tenant): Name,
     Parameters(HoursFrom { from, most }): Parameters<HoursFrom>,
 ) -> Result<Json<HoursUsage>, ServiceProblem> {
-    if !(1..=HOURS).contains(&most) {
-        return Err(ServiceProblem::Malformed(format!("most={most}: ask for 1 to {HOURS} hours")));
-    }
+    check_page(most, HOURS, "hours")?;
     let now = shared.clock.read().now;
     let ClosedHours { closed_until, listed_until, hours } = shared.store.hours(&tenant, from, most, now).await?;
     let usage = |ClosedHour { hour, period, amounts }| HourUsage { hour, period, counted: amounts };

@@ -47,11 +47,6 @@ pub fn new_upload() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }
 
-/// What is gone with a document.
-fn levels(document: &Document) -> Amounts {
-    Amounts::of(Unit::Documents, 1).with(Unit::Bytes, document.bytes.clamp(0, LARGEST))
-}
-
 /// A document that is counted. Dropped before it has ended, it stays counted: it is not known what of it was stored.
 pub struct Counting {
     metering: Arc<Metering>,
@@ -118,7 +113,7 @@ impl Metering {
         };
         let embedded = Amounts::of(Unit::EmbeddedBytes, new.text.clamp(0, LARGEST))
             .with(Unit::EmbeddingTokens, amount(new.tokens));
-        let amounts = if new.counts { embedded.plus(levels(new.document)) } else { embedded };
+        let amounts = if new.counts { embedded.plus(Amounts::of_document(new.document.bytes)) } else { embedded };
         let mut counting = Counting {
             metering: self.clone(),
             account,
@@ -151,7 +146,8 @@ impl Metering {
         let account = self.account(tenant, now).await?;
         if let Some(operation) = operation_of(tenant, document) {
             let recounted = recounted(&account, &operation, document);
-            let concluded = may_be_pending(document, now).then(|| conclude(&account, operation, levels(document)));
+            let concluded = may_be_pending(document, now)
+                .then(|| conclude(&account, operation, Amounts::of_document(document.bytes)));
             self.end([recounted].into_iter().chain(concluded).collect()).await;
         }
         if !may_be_pending(document, now) {
@@ -164,7 +160,7 @@ impl Metering {
     /// caller goes on to the end of it where its client hangs up.
     pub async fn forget(self: &Arc<Self>, tenant: &Served, document: &Document, now: Timestamp) -> Result<(), Problem> {
         let account = self.account(tenant, now).await?;
-        let levels = levels(document);
+        let levels = Amounts::of_document(document.bytes);
         let operation = operation_of(tenant, document);
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
         let before = || name_of(tenant, document, &document.uploaded_at.as_second().to_string());
@@ -188,7 +184,7 @@ fn conclude(account: &Account, operation: String, levels: Amounts) -> Entry {
 
 /// What counts a document again in a ledger that lost it.
 fn recounted(account: &Account, operation: &str, document: &Document) -> Entry {
-    let Counted { tenant, period, amounts } = counted(account, levels(document));
+    let Counted { tenant, period, amounts } = counted(account, Amounts::of_document(document.bytes));
     let body = Dated { tenant, period, amounts, at: Some(document.uploaded_at) };
     Entry::Recount { operation: operation.to_owned(), body }
 }
@@ -296,8 +292,7 @@ impl Counting {
         self.state = State::Ended;
     }
 
-    /// Counts what was embedded. A ledger that began meanwhile may have been told of the document before it was deleted
-    /// again.
+    /// Counts what was embedded. A ledger that began meanwhile may have counted the document before it was deleted again.
     async fn end_without_levels(&self) {
         let mut entries = self.settled(self.all().only(false));
         let asked = match &entries[0] {
@@ -312,7 +307,7 @@ impl Counting {
             let body = counted(&self.account, posted.only(true));
             entries.push(Entry::Release { operation: names::gone(&self.operation), body });
         }
-        // The settlement is told once more: a repetition counts nothing twice.
+        // The settlement is sent once more: a repetition counts nothing twice.
         self.metering.end(entries).await;
     }
 

@@ -226,7 +226,7 @@ impl Metering {
         for entry in &entries {
             match self.tell(entry).await {
                 Ok(()) => {}
-                // Those that come after it would overtake it. Those before it are told again, which counts nothing twice: a
+                // Those that come after it would overtake it. Those before it are sent again, which counts nothing twice: a
                 // ledger that lost its volume meanwhile does not know them.
                 Err(CallError::Unavailable(why)) => return self.keep(entries, &why).await,
                 Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),

@@ -141,7 +141,7 @@ pub async fn compared(place: &dyn Place) -> Verdict {
     let (tenant, hour, unit) = ("acme".to_owned(), at(NOON), Unit::Queries);
     let difference = Difference { tenant, hour, unit, ledger: counted, events: counted + 1 };
     same("a stray line", compare(&feed, NOON + 4 * 3600).await?, vec![difference])?;
-    same("it is told", feed.fed.read().differences, Some(1))?;
+    same("the differences that the ledger reports", feed.fed.read().differences, Some(1))?;
     feed.begin_anew(false).await.map_err(said)?;
     same("made anew", compare(&feed, NOON + 4 * 3600).await?, vec![])?;
     agree("and it has all lines", &ledger, &events).await
@@ -210,7 +210,7 @@ pub async fn compared_later(place: &dyn Place) -> Verdict {
         same("where", (&*one.tenant, one.hour, one.unit), ("acme", at(NOON), Unit::Queries))?;
         same("by how much", one.events - one.ledger, 1)?;
         same("calls: two an hour, and one for the day", calls, 2 * 23 + 1)?;
-        same("it is told", feed.fed.read().differences, Some(1))?;
+        same("the differences that the ledger reports", feed.fed.read().differences, Some(1))?;
     }
     Ok(())
 }

@@ -2,10 +2,12 @@
 //! under one name for each tenant and period, and only what is more than it has, so that a retry, a crash or another
 //! controller counts nothing twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use kube::ResourceExt;
+use strum::IntoEnumIterator;
 
 use super::Told;
 use crate::api::{Tenant, Timestamp, Unit};
@@ -16,9 +18,8 @@ use crate::ledger::beginning::{Beginning, used_before};
 use crate::ledger::client::CallError;
 use crate::ledger::units::Amounts;
 use crate::ledger::wire::{Dated, TenantUsage};
-use strum::IntoEnumIterator;
 
-/// Tenants that the ledger is told of at the same time.
+/// Tenants whose usage the controller reports at the same time.
 const AT_ONCE: usize = 16;
 
 /// Whether the status of a tenant shows what an earlier ledger counted.
@@ -30,11 +31,13 @@ pub fn is_to_be_told(tenant: &Tenant, beginning: &Beginning) -> bool {
     !of_this && status.usage.is_some_and(|usage| usage.observed_at <= beginning.began.at)
 }
 
-/// Tells the ledger of all tenants of which it does not know yet what they had used.
+/// Reports to the ledger what tenants had used before it began, as far as it does not have that yet.
 pub async fn tell(context: &Context, told: &mut Told) -> Result<(), CallError> {
     let Some(beginning) = told.beginning.clone() else { return Ok(()) };
     let open = |tenant: &Arc<Tenant>| {
-        is_to_be_told(tenant, &beginning) && !told.known.contains(tenant.tenant_id()) && is_its_own(context, tenant)
+        is_to_be_told(tenant, &beginning)
+            && !told.known.contains(tenant.tenant_id())
+            && context.claims.is_holder(tenant)
     };
     // Their keys: unpacked, ten thousand would take much memory.
     let tenants: Vec<_> = context.caches.each_tenant().filter(open).map(|tenant| Key::of(&tenant)).collect();
@@ -46,7 +49,7 @@ pub async fn tell(context: &Context, told: &mut Told) -> Result<(), CallError> {
         tenants = tenants.len(),
         began = %beginning.began.at,
         snapshot = beginning.began.snapshot.map(|taken| taken.to_string()),
-        "the ledger lost its data: it is told what the statuses show; what was used after that is not known"
+        "the ledger lost its data: the controller reports what the statuses show; what was used after that is not known"
     );
     let lost = &told.lost;
     let tenants = tenants.into_iter().filter_map(|key| context.caches.tenant(&key));
@@ -62,15 +65,10 @@ pub async fn tell(context: &Context, told: &mut Told) -> Result<(), CallError> {
     failed.map_or(Ok(()), Err)
 }
 
-/// Whether no other object claims the tenant's id with more right.
-fn is_its_own(context: &Context, tenant: &Tenant) -> bool {
-    context.claims.holder(tenant.tenant_id()) == Some(Key::of(tenant))
-}
-
 async fn tell_of(
     context: &Context,
     beginning: &Beginning,
-    lost: &std::collections::BTreeMap<String, TenantUsage>,
+    lost: &BTreeMap<String, TenantUsage>,
     tenant: Arc<Tenant>,
 ) -> Result<String, CallError> {
     let id = tenant.tenant_id().to_owned();

@@ -2,7 +2,7 @@
 //! whose usage has changed. The controller decides nothing by it but when to warn customers; what must be exact is read
 //! from the ledger.
 //!
-//! A ledger that lost its data is told what the statuses show, before they follow it.
+//! After the ledger lost its data, the controller first reports to it what the statuses show, and then follows it again.
 
 mod before;
 mod shown;
@@ -56,10 +56,14 @@ struct Told {
 }
 
 impl Told {
+    /// Whether all was read from the ledger that began so.
+    fn is_of(&self, beginning: Option<&Beginning>) -> bool {
+        self.beginning.as_ref().map(|known| &known.id) == beginning.map(|began| &began.id)
+    }
+
     /// Takes in how the ledger began. One that began again numbers its lines anew, and may know nothing of before.
     fn begin(&mut self, beginning: Option<Beginning>) {
-        let id = |beginning: &Option<Beginning>| beginning.as_ref().map(|beginning| beginning.id.clone());
-        if id(&self.beginning) != id(&beginning) {
+        if !self.is_of(beginning.as_ref()) {
             self.after = 0;
             self.known.clear();
             self.knows_all = false;
@@ -119,8 +123,7 @@ async fn read(context: &Context, told: &mut Told) -> Result<(), CallError> {
     loop {
         let page = context.ledger.usage_after(told.after, PAGE).await?;
         // Was it still the same ledger that told the page?
-        let beginning = context.ledger.status().await?.beginning;
-        if beginning.as_ref().map(|b| &b.id) != told.beginning.as_ref().map(|b| &b.id) {
+        if !told.is_of(context.ledger.status().await?.beginning.as_ref()) {
             return Err(CallError::Unavailable("it began again meanwhile".into()));
         }
         let more = page.len() >= PAGE as usize;

@@ -99,9 +99,7 @@ fn with_condition(tenant: &Tenant, mut status: TenantStatus, now: Timestamp) -> 
         (None, Some(missing)) => (ConditionStatus::False, "UsageMissing", words_of_missing(missing)),
         (None, None) => (ConditionStatus::True, "Counted", "The ledger has all usage of the period".to_owned()),
     };
-    let shown = conditions::get(&status.conditions, USAGE_COUNTED);
-    let same = shown.is_some_and(|c| c.status == value && c.reason == reason && c.message == *message);
-    if same || (value == ConditionStatus::True && shown.is_none()) {
+    if value == ConditionStatus::True && conditions::get(&status.conditions, USAGE_COUNTED).is_none() {
         return status;
     }
     let condition = Condition {
@@ -112,7 +110,7 @@ fn with_condition(tenant: &Tenant, mut status: TenantStatus, now: Timestamp) -> 
         last_transition_time: now,
         observed_generation: tenant.metadata.generation,
     };
-    conditions::set(&mut status.conditions, condition);
+    conditions::show(&mut status.conditions, condition);
     status
 }
 

@@ -10,6 +10,8 @@
 
 mod bill;
 mod decide;
+#[cfg(test)]
+mod fixtures;
 mod look;
 mod meters;
 mod queue;
@@ -179,7 +181,7 @@ fn is_billed(context: &Context, tenant: &Tenant) -> bool {
         && tenant.spec.billing.mode == BillingMode::Stripe
         && tenant.metadata.deletion_timestamp.is_none()
         && status.erasure.is_none()
-        && context.claims.holder(tenant.tenant_id()).as_ref() == Some(&Key::of(tenant))
+        && context.claims.is_holder(tenant)
 }
 
 fn plan_of(context: &Context, tenant: &Tenant) -> (String, Option<i64>) {

@@ -25,9 +25,7 @@ pub fn status(
         None if quiet => return (status != *before).then_some(status),
         None => (ConditionStatus::True, "Sent", "Stripe has all usage of the hours that are over".to_owned()),
     };
-    let same = shown.is_some_and(|c| c.status == value && c.reason == reason && c.message == *message);
-    let needed = trouble.is_some() || status.usage_billing.is_some() || shown.is_some();
-    if needed && !same {
+    if trouble.is_some() || status.usage_billing.is_some() || shown.is_some() {
         let condition = Condition {
             type_: USAGE_BILLED.into(),
             status: value,
@@ -36,7 +34,7 @@ pub fn status(
             last_transition_time: now,
             observed_generation: tenant.metadata.generation,
         };
-        conditions::set(&mut status.conditions, condition);
+        conditions::show(&mut status.conditions, condition);
     }
     (status != *before).then_some(status)
 }

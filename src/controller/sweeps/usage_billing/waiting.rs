@@ -77,26 +77,8 @@ impl Look<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fixtures::{HOUR, NOON, at, hour, usage};
     use super::*;
-    use crate::ledger::account::Period;
-    use crate::ledger::units::Amounts;
-
-    const HOUR: i64 = 3600;
-    const NOON: i64 = 1_800_014_400;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second)
-    }
-
-    fn hour(number: i64, queries: i64) -> HourUsage {
-        let period = Period { start: at(NOON - 100 * HOUR), end: at(NOON + 620 * HOUR) };
-        HourUsage { hour: at(NOON + number * HOUR), period, counted: Amounts::of(Unit::Queries, queries) }
-    }
-
-    fn usage() -> MeteredUsage {
-        let (price, meter, since) = ("price_1".into(), "mtr_1".into(), at(NOON));
-        MeteredUsage { unit: Unit::Queries, price, meter, since, through: at(NOON + HOUR), sent: 5, unpriced: None }
-    }
 
     #[test]
     fn usage_that_has_no_price_waits_until_it_has_one() {

@@ -1,4 +1,4 @@
-//! How the ledger is told what became of an operation.
+//! How web reports to the ledger what became of an operation.
 //!
 //! A document can be uploaded through one replica and deleted through another one while the ledger is away. Each has its
 //! part in a journal of its own, and either part may reach the ledger first, or never. The replica that deletes the
