@@ -41,7 +41,7 @@ pub struct Customer {
 
 impl Customer {
     /// How many questions are counted, or what web says instead.
-    async fn counted(&self) -> Result<i64, Value> {
+    pub async fn counted(&self) -> Result<i64, Value> {
         let asked = self.http.get(format!("{}/v1/usage", self.web)).bearer_auth(&self.key).send().await;
         let usage: Value = asked.expect("web answers").json().await.expect("JSON");
         usage["queries"]["used"].as_i64().ok_or(usage)

@@ -30,7 +30,11 @@ pub async fn providers() -> Sandbox {
 }
 
 fn build(args: &[&str]) -> PathBuf {
-    let done = Command::new(format!("{ROOT}/image/build")).args(args).output().expect("python3 runs");
+    build_in(ROOT, args)
+}
+
+fn build_in(root: &str, args: &[&str]) -> PathBuf {
+    let done = Command::new(format!("{root}/image/build")).args(args).output().expect("python3 runs");
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "image/build {args:?} failed:\n{out}{err}");
     let lines: Vec<_> = out.lines().collect();
@@ -52,6 +56,12 @@ pub fn image(node: &Node) {
     node.import(&build(&["--name", "local/tenant-operator", "--tag", "test", "--out", &out]));
 }
 
+/// The same for the image of another checkout, with a tag of its own.
+pub fn image_of(node: &Node, root: &str, tag: &str) {
+    let out = node.folder.join("earlier.tar").display().to_string();
+    node.import(&build_in(root, &["--name", "local/tenant-operator", "--tag", tag, "--out", &out]));
+}
+
 /// The same for the image for trials.
 pub fn sandbox_image(node: &Node) {
     let out = node.folder.join("sandbox.tar").display().to_string();
@@ -60,7 +70,12 @@ pub fn sandbox_image(node: &Node) {
 
 /// The examples of docs/install.md that are fenced with these words.
 pub fn documented(words: &str) -> String {
-    let page = std::fs::read_to_string(format!("{ROOT}/docs/install.md")).expect("the page");
+    documented_in(ROOT, words)
+}
+
+/// The same of another checkout.
+pub fn documented_in(root: &str, words: &str) -> String {
+    let page = std::fs::read_to_string(format!("{root}/docs/install.md")).expect("the page");
     let blocks = page.split("\n```").skip(1).step_by(2);
     let code = blocks.filter_map(|b| b.split_once('\n')).filter(|(language, _)| *language == words);
     let code: Vec<_> = code.map(|(_, code)| code).collect();
@@ -79,30 +94,39 @@ pub fn environment(providers: &Sandbox) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The documented values file, with this test's image and providers, and short waits. The load of a test stands for
-/// many clients, and has one address.
+/// The documented values file, with this test's image, its volume and its providers.
 pub fn settings(node: &Node, providers: &Sandbox) -> String {
-    let documented = documented("yaml values");
+    let ledger = "ledger: {persistence: {storageClass: \"-\"}}\n";
+    write_settings(node, &(settings_in(ROOT, "test", providers) + ledger))
+}
+
+/// Writes the values file, and returns its path.
+pub fn write_settings(node: &Node, values: &str) -> String {
+    let path = node.folder.join("values.yaml");
+    std::fs::write(&path, values).expect("a file");
+    path.display().to_string()
+}
+
+/// The values file that a checkout documents, with an image that the node has, these providers, and short waits. The
+/// load of a test stands for many clients, and has one address.
+pub fn settings_in(root: &str, tag: &str, providers: &Sandbox) -> String {
+    let documented = documented_in(root, "yaml values");
     assert!(documented.lines().count() <= 6, "six lines must do");
     let values = documented.replace(
         "image: {repository: registry.example.com/tenant-operator}",
-        "image: {repository: local/tenant-operator, tag: test, pullPolicy: Never}",
+        &format!("image: {{repository: local/tenant-operator, tag: {tag}, pullPolicy: Never}}"),
     );
     assert_ne!(values, documented);
     let values = values.replace("https://app.example.com", "http://app.example.com");
-    let values = format!(
+    format!(
         "{values}\n\
          stripe: {{url: \"{}\", rate: 100}}\n\
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\
          admission: {{exemptUsers: [restorer]}}\n\
          uploadLimit: 30s\n\
-         ledger: {{persistence: {{storageClass: \"-\"}}}}\n\
          web: {{extraArgs: [\"--client-requests-per-second=10000\"]}}\n\
          controller: {{replicas: 2, extraArgs: [\"--signup-ttl=45\", \"--retry-waits=1,1\"]}}\n",
         providers.stripe_url, providers.pinecone_url, providers.openai_url
-    );
-    let path = node.folder.join("values.yaml");
-    std::fs::write(&path, values).expect("a file");
-    path.display().to_string()
+    )
 }

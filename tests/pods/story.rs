@@ -18,9 +18,9 @@ use crate::{chart, rights, step};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
-struct Story<'a> {
-    node: &'a Node,
-    providers: Sandbox,
+pub struct Story<'a> {
+    pub node: &'a Node,
+    pub providers: Sandbox,
     values: String,
     web: String,
     http: reqwest::Client,
@@ -33,15 +33,7 @@ pub async fn run(node: &Node) {
     let values = settings(node, &providers);
     node.shell(&documented("sh trial"), &[]);
     step("the documented trial works, from its installation to its end");
-    let http = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .timeout(Duration::from_secs(30))
-        .build()
-        .expect("a client");
-    let mut story = Story { node, providers, values, web: String::new(), http };
-    for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
-        story.providers.add_price(id, amount, "usd");
-    }
+    let mut story = Story::new(node, providers, values);
     ledger::volume(node);
     node.shell(&documented("sh install"), &environment(&story.providers));
     story.find_web();
@@ -65,8 +57,21 @@ pub async fn run(node: &Node) {
     story.uninstalled_and_back().await;
 }
 
-impl Story<'_> {
-    fn helm(&self, args: &[&str]) -> String {
+impl<'a> Story<'a> {
+    /// Stripe has the prices of the example plans.
+    pub fn new(node: &'a Node, providers: Sandbox, values: String) -> Self {
+        for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
+            providers.add_price(id, amount, "usd");
+        }
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("a client");
+        Self { node, providers, values, web: String::new(), http }
+    }
+
+    pub fn helm(&self, args: &[&str]) -> String {
         let more = ["-n", NAMESPACE, "--wait", "--timeout", "1m"];
         self.node.helm(&args.iter().chain(&more).copied().collect::<Vec<_>>())
     }
@@ -79,7 +84,7 @@ impl Story<'_> {
         self.find_web();
     }
 
-    fn find_web(&mut self) {
+    pub fn find_web(&mut self) {
         let service = self.node.get(&["service", "rag-web", "-n", NAMESPACE]);
         let address = service["spec"]["clusterIP"].as_str().expect("an address");
         self.web = format!("http://{address}");
@@ -88,7 +93,7 @@ impl Story<'_> {
 
     /// Waits until the Service leads to web: where it had no pod for a moment, that is a moment after the pods are
     /// ready.
-    async fn served(&self) {
+    pub async fn served(&self) {
         let start = Instant::now();
         while !self.http.get(format!("{}/readyz", self.web)).send().await.is_ok_and(|a| a.status().is_success()) {
             assert!(start.elapsed() < LIMIT, "the Service leads nowhere");
@@ -168,7 +173,7 @@ impl Story<'_> {
         self.node.wait(&format!("{name} is Active"), LIMIT, |_| self.tenant(name)["status"]["phase"] == "Active");
     }
 
-    async fn customer(&self, who: &str) -> String {
+    pub async fn customer(&self, who: &str) -> String {
         let (name, url) = self.sign_up(who).await;
         self.pay(&url).await;
         self.wait_active(&name);
@@ -199,7 +204,7 @@ impl Story<'_> {
     }
 
     /// The customer's program, with its API key.
-    fn caller(&self, name: &str) -> Customer {
+    pub fn caller(&self, name: &str) -> Customer {
         let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", TENANTS]);
         let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
         let key = String::from_utf8(key).expect("text");
@@ -289,7 +294,7 @@ impl Story<'_> {
         pods["items"].as_array().cloned().unwrap_or_default()
     }
 
-    fn wait_ready(&self, count: usize) {
+    pub fn wait_ready(&self, count: usize) {
         let ready = |pod: &Value| {
             let conditions = pod["status"]["conditions"].as_array();
             pod["metadata"]["deletionTimestamp"].is_null()
