@@ -51,9 +51,17 @@ pub async fn run(node: &Node, earlier: &str) {
     assert_eq!(self::stored(&customer.customer).await, stored, "documents and bytes are as before");
     step(&format!("upgraded under questions: {} are asked, answered and counted", customer.asked()));
 
-    customer.meanwhile(|| story.helm(&["rollback", NAME, "1"])).await;
+    let refused = customer.meanwhile(|| node.try_helm(&["rollback", NAME, "1", "-n", NAMESPACE])).await;
+    assert!(!refused.status.success(), "older definitions are refused");
+    assert!(said(&refused).contains("--set crds.install=false"), "{}", said(&refused));
+    customer.is_counted().await;
+    step("a rollback to older definitions is refused, and serving goes on");
+    let (chart, newer) = (format!("{earlier}/charts/tenant-operator"), "crds.install=false");
+    let earlier_values = write_settings(node, &settings_in(earlier, "earlier", &story.providers));
+    customer.meanwhile(|| story.helm(&["upgrade", NAME, &chart, "-f", &earlier_values, "--set", newer])).await;
     customer.asks(10).await;
-    step("rolled back under questions: all are answered");
+    step("the earlier version, with the newer definitions: all questions are answered");
+    let values = settings(node, &story.providers);
     customer.meanwhile(|| story.helm(&["upgrade", NAME, CHART, "-f", &values])).await;
     customer.is_counted().await;
     assert_eq!(self::stored(&customer.customer).await, stored, "documents and bytes are as before");
@@ -73,7 +81,6 @@ fn use_files_of(node: &Node, root: &str) {
 /// Helm refuses the upgrade while a Plan would lose its API, and the command that it names ends that.
 fn plans_are_named_first(node: &Node, values: &str) {
     let upgrade = || node.try_helm(&["upgrade", NAME, CHART, "-f", values, "-n", NAMESPACE, "--dry-run=server"]);
-    let said = |refused: &Output| String::from_utf8_lossy(&refused.stderr).into_owned();
     let mut refused = upgrade();
     for _ in 0..10 {
         if refused.status.success() {
@@ -86,6 +93,10 @@ fn plans_are_named_first(node: &Node, values: &str) {
         refused = upgrade();
     }
     panic!("the upgrade is refused after ten commands: {}", said(&refused));
+}
+
+fn said(refused: &Output) -> String {
+    String::from_utf8_lossy(&refused.stderr).into_owned()
 }
 
 /// Documents and bytes that are counted.
