@@ -99,5 +99,5 @@ async fn usage_is_counted_and_billed_by_stripes_rules() {
         must(&mut driver)
     });
     let said = said.await.expect("it ends");
-    assert_eq!(said.matches(": passed").count(), 13, "{said}");
+    assert_eq!(said.matches(": passed").count(), 14, "{said}");
 }

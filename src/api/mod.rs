@@ -8,6 +8,7 @@ pub mod identity;
 mod mail_request;
 pub mod migration;
 pub mod money;
+pub mod months;
 pub mod phase;
 pub mod plan;
 pub mod quota;

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use jiff::SignedDuration;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+use jiff::{SignedDuration, Span};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
@@ -52,6 +54,27 @@ impl Timestamp {
     /// Seconds from `earlier` to this moment; negative when `earlier` is later.
     pub const fn since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
+    }
+
+    /// So many months of UTC later: the same day of the month, or the last one of a month that is shorter, and the same
+    /// time of day.
+    #[must_use]
+    pub fn plus_months(self, months: i64) -> Self {
+        // More months than all accepted years have lead nowhere.
+        let there = Span::new().try_months(months).map(|months| self.civil().saturating_add(months));
+        there.and_then(|there| Offset::UTC.to_timestamp(there)).map_or(self, Self::from)
+    }
+
+    /// From the calendar month of this moment to that of another one, both of UTC.
+    pub fn months_until(self, other: Self) -> i64 {
+        let month = |date: DateTime| 12 * i64::from(date.year()) + i64::from(date.month());
+        month(other.civil()) - month(self.civil())
+    }
+
+    /// Date and time of UTC, within the years that are accepted.
+    fn civil(self) -> DateTime {
+        let time = jiff::Timestamp::from_second(self.0.clamp(FIRST, LAST)).unwrap_or_default();
+        Offset::UTC.to_datetime(time)
     }
 }
 

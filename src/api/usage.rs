@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::quota::Unit;
-use super::{TAKEN_OVER_ANNOTATION, Tenant, Text, Timestamp, USAGE_ANNOTATION};
+use super::{TAKEN_OVER_ANNOTATION, Tenant, Text, Timestamp, USAGE_ANNOTATION, months};
 
 /// What a tenant uses of its plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ impl TakenOver {
     }
 }
 
-/// A quota period.
+/// A quota period: a month. Of a tenant that pays by Stripe, it is Stripe's billing period.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
@@ -137,21 +137,74 @@ pub struct Quota {
     pub period_start: Timestamp,
     /// When the period ends and counting starts again at zero.
     pub period_end: Timestamp,
+    /// Gives the periods their day of the month and their time of day, in UTC. In a shorter month they begin on its last
+    /// day. It is the `billing_cycle_anchor` of the subscription at Stripe, or when the first period began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Timestamp>,
     /// Queries that the tenant may make in the period.
     pub queries_limit: i64,
     /// Documents that the tenant may store.
     pub documents_limit: i64,
 }
 
+/// The billing periods of a subscription at Stripe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cycle {
+    /// Its `billing_cycle_anchor`: when it began, or when its trial ends.
+    pub anchor: Timestamp,
+    /// When its present period began.
+    pub period_start: Timestamp,
+}
+
+/// Seconds by which Stripe's clock may be ahead of the cluster's. The ledger takes periods that begin within 5 minutes.
+const AHEAD: i64 = 60;
+
 impl Quota {
-    /// The length of a period in seconds: 30 days.
-    pub const PERIOD: i64 = 30 * 24 * 3600;
+    /// The first period of a tenant, with nothing allowed yet.
+    pub fn begin(cycle: Option<Cycle>, now: Timestamp) -> Self {
+        let Some(Cycle { anchor, period_start }) = cycle else {
+            let (period_start, period_end) = months::around(now, now);
+            return Self { period_start, period_end, anchor: Some(now), queries_limit: 0, documents_limit: 0 };
+        };
+        let begun = period_start.since(now) <= AHEAD;
+        let (start, period_end) = months::around(anchor, if begun { now.max(period_start) } else { now });
+        // A trial may begin in the middle of the month before the anchor.
+        let start = if begun { start.max(period_start) } else { start };
+        Self { period_start: start, period_end, anchor: Some(anchor), queries_limit: 0, documents_limit: 0 }
+    }
 
     /// Begin and end of the period that a moment is in. Periods follow one another without a gap from the first one on.
     pub fn period_at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
-        let periods = now.since(self.period_start).div_euclid(Self::PERIOD).max(0);
-        let start = self.period_start.plus(periods * Self::PERIOD);
-        (start, start.plus(Self::PERIOD))
+        if now < self.period_end {
+            return (self.period_start, self.period_end);
+        }
+        let (start, end) = months::around(self.anchor(), now);
+        (start.max(self.period_end), end)
+    }
+
+    /// What gives the periods their day. Versions before it was kept counted 30 days: their last period ends as it was
+    /// announced, and months follow.
+    pub fn anchor(&self) -> Timestamp {
+        self.anchor.unwrap_or(self.period_end)
+    }
+
+    /// Moves on to the period that a moment is in.
+    pub fn move_on(&mut self, now: Timestamp) {
+        if now >= self.period_end {
+            self.anchor.get_or_insert(self.period_end);
+            (self.period_start, self.period_end) = self.period_at(now);
+        }
+    }
+
+    /// Follows the months of another subscription, or of one whose anchor was moved. If one of them began after the
+    /// present period, the customer pays for it, and it begins here as well. Otherwise the present period ends with it.
+    pub fn follow(&mut self, anchor: Timestamp, now: Timestamp) {
+        if self.anchor == Some(anchor) {
+            return;
+        }
+        self.anchor = Some(anchor);
+        let (start, end) = months::around(anchor, now);
+        (self.period_start, self.period_end) = (self.period_start.max(start), end);
     }
 }
 
@@ -253,12 +306,82 @@ mod tests {
 
     #[test]
     fn quota_periods_follow_one_another() {
-        let at = Timestamp::from_second;
-        let quota = Quota { period_start: at(1000), period_end: at(0), queries_limit: 1, documents_limit: 1 };
-        let period = |now: i64| quota.period_at(at(now)).0.as_second();
-        let second = 1000 + Quota::PERIOD;
-        assert_eq!([1000, second - 1, second, second + Quota::PERIOD - 1].map(period), [1000, 1000, second, second]);
-        assert_eq!(period(0), 1000, "a clock that runs behind");
-        assert_eq!(quota.period_at(at(second)).1.as_second(), second + Quota::PERIOD);
+        let quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        let period = |now: &str| period_of(&quota, now);
+        let [january, february] = [("01-31", "02-28"), ("02-28", "03-31")];
+        assert_eq!(["2027-01-31T10:23:45Z", "2027-02-28T10:23:44Z"].map(period), [january, january].map(days));
+        assert_eq!(["2027-02-28T10:23:45Z", "2027-03-31T10:23:44Z"].map(period), [february, february].map(days));
+        assert_eq!(period("2026-12-31T00:00:00Z"), days(january), "a clock that runs behind");
+    }
+
+    /// The controller writes each period into the status, and the next one is computed from there.
+    #[test]
+    fn the_day_of_a_quota_does_not_drift() {
+        let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let end = quota.period_end;
+            quota.move_on(end);
+            assert_eq!(quota.period_start, end, "no gap and no overlap");
+            seen.push(quota.period_start.to_string());
+        }
+        let days = ["2027-02-28", "2027-03-31", "2027-04-30", "2027-05-31"].map(|day| format!("{day}T10:23:45Z"));
+        assert_eq!(seen, days);
+    }
+
+    #[test]
+    fn a_quota_has_the_periods_of_its_subscription() {
+        let cycle = |anchor: &str, start: &str| Some(Cycle { anchor: at(anchor), period_start: at(start) });
+        let begun = |cycle, now: &str| period_of(&Quota::begin(cycle, at(now)), now);
+        let paid = cycle("2027-01-31T10:23:45Z", "2027-01-31T10:23:45Z");
+        assert_eq!(begun(paid, "2027-01-31T10:24:00Z"), days(("01-31", "02-28")));
+        assert_eq!(begun(paid, "2027-01-31T10:23:40Z"), days(("01-31", "02-28")), "Stripe's clock is ahead");
+        assert_eq!(begun(paid, "2027-03-05T00:00:00Z"), days(("02-28", "03-31")), "after a lost status");
+        let trial = cycle("2027-02-14T10:23:45Z", "2027-01-31T10:23:45Z");
+        assert_eq!(begun(trial, "2027-01-31T10:24:00Z"), days(("01-31", "02-14")));
+        assert_eq!(begun(trial, "2027-02-14T10:23:45Z"), days(("02-14", "03-14")));
+        let long = cycle("2027-05-01T10:23:45Z", "2027-01-31T10:23:45Z");
+        assert_eq!(begun(long, "2027-02-27T00:00:00Z"), days(("02-01", "03-01")), "a long trial has months as well");
+        let far = cycle("2027-06-30T10:23:45Z", "2027-06-30T10:23:45Z");
+        assert_eq!(begun(far, "2027-03-05T00:00:00Z"), days(("02-28", "03-30")), "a test clock that is far ahead");
+    }
+
+    #[test]
+    fn a_quota_follows_another_subscription() {
+        let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        quota.follow(at("2027-02-12T10:23:45Z"), at("2027-02-12T10:24:00Z"));
+        assert_eq!(period_of(&quota, "2027-02-12T10:24:00Z"), days(("02-12", "03-12")), "a month that was paid for");
+        quota.follow(at("2027-04-10T10:23:45Z"), at("2027-02-20T00:00:00Z"));
+        assert_eq!(period_of(&quota, "2027-02-20T00:00:00Z"), days(("02-12", "03-10")), "the present one goes on");
+        assert_eq!(period_of(&quota, "2027-03-10T10:23:45Z"), days(("03-10", "04-10")));
+    }
+
+    /// A status of a version that counted 30 days.
+    #[test]
+    fn a_period_of_30_days_ends_as_it_was_announced() {
+        let (period_start, period_end) = (at("2027-01-31T10:23:45Z"), at("2027-03-02T10:23:45Z"));
+        let old = Quota { period_start, period_end, anchor: None, queries_limit: 1, documents_limit: 1 };
+        assert_eq!(period_of(&old, "2027-03-02T10:23:44Z"), days(("01-31", "03-02")));
+        assert_eq!(period_of(&old, "2027-03-02T10:23:45Z"), days(("03-02", "04-02")));
+        let mut moved = old.clone();
+        moved.move_on(at("2027-05-10T00:00:00Z"));
+        assert_eq!((moved.period_start, moved.anchor), (at("2027-05-02T10:23:45Z"), Some(period_end)));
+        let mut followed = old;
+        followed.follow(at("2027-01-15T10:23:45Z"), at("2027-02-10T00:00:00Z"));
+        assert_eq!(period_of(&followed, "2027-02-10T00:00:00Z"), days(("01-31", "02-15")), "it ends with Stripe's");
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    /// Start and end of the period of a moment.
+    fn period_of(quota: &Quota, now: &str) -> (Timestamp, Timestamp) {
+        quota.period_at(at(now))
+    }
+
+    /// Two days of 2027, at the time of all periods here.
+    fn days((start, end): (&str, &str)) -> (Timestamp, Timestamp) {
+        (at(&format!("2027-{start}T10:23:45Z")), at(&format!("2027-{end}T10:23:45Z")))
     }
 }

@@ -56,6 +56,7 @@ use notice::is_link;
 use crate::api::phase::TriggeredBy;
 use crate::api::status::Provisioning;
 use crate::api::tenant::{BillingMode, WishedBy};
+use crate::api::usage::Cycle;
 use crate::api::{PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
@@ -140,6 +141,12 @@ impl Input<'_> {
 
     fn by_stripe(&self) -> bool {
         self.tenant.spec.billing.mode == BillingMode::Stripe
+    }
+
+    /// The billing periods of the subscription that pays for the tenant.
+    fn cycle(&self) -> Option<Cycle> {
+        let billing = self.observed.billing.as_ref().filter(|_| self.by_stripe())?;
+        billing.subscription.as_ref()?.cycle
     }
 
     /// A run of attempts that begins now, in answer to the present value of the retry annotation.

@@ -1,6 +1,7 @@
 //! What Stripe says of a tenant: its subscriptions, its Checkout sessions, its disputes and its refunds.
 
 use crate::api::Timestamp;
+use crate::api::usage::Cycle;
 
 /// What Stripe says of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -44,6 +45,8 @@ pub struct ObservedSubscription {
     pub unconfirmed: Option<UnconfirmedPrice>,
     /// When the present period ends.
     pub period_ends_at: Option<Timestamp>,
+    /// From when on its months are counted.
+    pub cycle: Option<Cycle>,
     /// The plan that is in force until the present period ends, where a smaller one is billed from then on.
     pub plan_before: Option<String>,
     /// Whether it ends and its tenant was closed. What a customer cancels at Stripe is theirs.

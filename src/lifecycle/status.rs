@@ -136,6 +136,9 @@ impl<'a> Draft<'a> {
     pub fn subscribed(&mut self, subscription: &ObservedSubscription) {
         self.status.subscription = Some(subscription.status.as_str().into());
         self.status.trial_ends_at = subscription.trial_ends_at;
+        if let (Some(quota), Some(cycle)) = (&mut self.status.quota, subscription.cycle) {
+            quota.follow(cycle.anchor, self.input.now);
+        }
     }
 
     /// Removes a condition unless it is True. Returns whether it did.

@@ -7,7 +7,9 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{ConditionStatus, Phase, Plan, TenantStatus};
 
-use crate::support::{World, billed, closed, desire, document_limit, forward, paid, said, stripe_objects, wish};
+use crate::support::{
+    World, billed, closed, desire, document_limit, forward, paid, period_ends, said, stripe_objects, wish,
+};
 
 /// A call to Stripe as an admin makes it in the dashboard.
 async fn at_stripe(world: &World, path: &str, form: &[(&str, &str)]) -> Value {
@@ -253,7 +255,7 @@ async fn a_late_invoice_is_not_collected_while_the_tenant_is_suspended_and_colle
 async fn a_draft_of_a_period_without_service_is_not_collected_once_the_tenant_is_resumed() {
     let world = World::with_active("draft-elapsed").await;
     world.sandbox_post("/_sandbox/drafts", json!({"seconds": 3600})).await;
-    forward(&world, 30).await;
+    period_ends(&world).await;
     let drafts = async || stripe_objects(&world, "invoice").await.iter().filter(|i| i["status"] == "draft").count();
     world.until("the renewal is a draft", async || drafts().await == 1).await;
     desire(&world, "acme", Desired::Suspended).await.expect("patched");
@@ -273,7 +275,7 @@ async fn a_draft_of_a_period_without_service_is_not_collected_once_the_tenant_is
 async fn a_draft_from_before_a_suspension_is_not_collected_before_the_tenant_is_resumed() {
     let world = World::with_active("draft").await;
     world.sandbox_post("/_sandbox/drafts", json!({"seconds": 3600})).await;
-    forward(&world, 30).await;
+    period_ends(&world).await;
     world
         .until("the renewal is a draft", async || {
             stripe_objects(&world, "invoice").await.iter().any(|i| i["status"] == "draft" && i["auto_advance"] == true)

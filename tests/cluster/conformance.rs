@@ -1,5 +1,5 @@
-//! Conformance tests: the vendors' official SDKs drive the sandbox, and Stripe's own stripe-mock takes every
-//! request that the product sends.
+//! Conformance tests: the vendors' official SDKs drive the sandbox. [`super::stripe_judges`] has what the product sends
+//! to Stripe.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,14 +10,13 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::routing::post;
-use serde_json::{Value, json};
+use serde_json::json;
 use tenant_operator::api::Phase;
-use tenant_operator::api::status::PlanChangeState;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{Lab, ROOT, Visitor, WEBHOOK_SECRET, World, free_port, must, python, said, target};
+use crate::support::{Lab, ROOT, WEBHOOK_SECRET, World, must, python, target};
 
 type Deliveries = Arc<Mutex<Vec<String>>>;
 
@@ -74,141 +73,6 @@ async fn the_official_sdk_of_cloudevents_reports_usage() {
         .env("TENANT_ID", tenant.spec.tenant_id.expect("an id"));
     let said = must(&mut driver).await;
     assert_eq!(said.matches(": passed").count(), 2, "{said}");
-}
-
-/// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back
-/// and leaves, and one that leaves before it has paid.
-async fn every_request() -> Vec<Value> {
-    let mut world = World::start("requests").await;
-    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1})).await;
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "Refunded").await;
-    world.annotate("acme", tenant_operator::api::RETRY_ANNOTATION, "again").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
-    for (plan, state) in [("pro", PlanChangeState::Applied), ("paid", PlanChangeState::Scheduled)] {
-        let patch = kube::api::Patch::Merge(json!({"spec": {"plan": plan}}));
-        world.tenants().patch("acme", &Default::default(), &patch).await.expect("patched");
-        let there = |c: &tenant_operator::api::status::PlanChange| &*c.plan == plan && c.state == state;
-        world.wait("acme", "on another plan", |s| s.plan_change.as_ref().is_some_and(there)).await;
-    }
-    let desire = async |desired: &str| {
-        let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
-        world.tenants().patch("leaver", &Default::default(), &patch).await.expect("patched");
-    };
-    world.create_paying("leaver", "paid").await;
-    desire("Deleted").await;
-    world.wait_true("leaver", "RenewalStopped").await;
-    desire("Active").await;
-    world.wait_phase("leaver", Phase::Active).await;
-    desire("Deleted").await;
-    world.wait_true("leaver", "RenewalStopped").await;
-    let due = kube::api::Patch::Merge(json!({"status": {"erasesAt": "2026-01-01T00:00:00Z"}}));
-    world.tenants().patch_status("leaver", &Default::default(), &due).await.expect("patched");
-    world.wait_phase("leaver", Phase::Deleted).await;
-    world.create("trial", "starter", BillingMode::Stripe).await;
-    world.wait("trial", "waiting", |s| s.checkout.is_some()).await;
-    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
-    world.start_web(&[]);
-    let mut customer = Visitor::new(&world);
-    let name = customer.sign_up("portal@example.com", "Portal").await;
-    world.pay(&name).await;
-    world.wait_phase(&name, Phase::Active).await;
-    let csrf = customer.csrf("/account").await;
-    assert_eq!(customer.post("/account/billing", &[("csrf", &csrf)]).await.0, 200);
-    for name in ["acme", "trial"] {
-        world.erase(name).await;
-        world.wait_gone(name).await;
-    }
-    // Other checks may fail here, so the exit code does not matter.
-    let preflight = tokio::task::block_in_place(|| world.command("preflight").arg("stripe").output());
-    let preflight = said(&preflight.expect("it runs"));
-    assert!(preflight.contains("√ a subscription can be made and cancelled"), "{preflight}");
-    let log = world.sandbox_get("/_sandbox/requests").await;
-    let ours = |r: &&Value| r["provider"] == "stripe" && r["path"].as_str().is_some_and(|p| p.starts_with("/v1/"));
-    log.as_array().into_iter().flatten().filter(ours).cloned().collect()
-}
-
-/// Starts it on a port that was free a moment ago; another process may take that first.
-async fn start_mock(binary: &Path) -> (tokio::process::Child, u16) {
-    for _ in 0..10 {
-        let port = free_port();
-        let mut command = Command::new(binary);
-        command.args(["-http-addr", &format!("127.0.0.1:{port}")]).stdout(Stdio::null()).kill_on_drop(true);
-        let mut mock = command.spawn().expect("stripe-mock starts");
-        while mock.try_wait().expect("a child of ours").is_none() {
-            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-                return (mock, port);
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    }
-    panic!("stripe-mock does not listen");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stripe_mock_takes_every_request_that_the_product_sends() {
-    let binary = target().join("stripe-mock");
-    let folder = format!("{ROOT}/tests/conformance/stripe-mock");
-    must(
-        Command::new("go").args(["build", "-o"]).arg(&binary).arg("github.com/stripe/stripe-mock").current_dir(folder),
-    )
-    .await;
-    let (mut mock, port) = start_mock(&binary).await;
-    let requests = every_request().await;
-    let http = reqwest::Client::new();
-    let mut kinds = std::collections::BTreeSet::new();
-    for request in &requests {
-        let text = |key: &str| request[key].as_str().unwrap_or_default().to_owned();
-        let url = format!("http://127.0.0.1:{port}{}?{}", text("path"), text("query"));
-        let method: reqwest::Method = text("method").parse().expect("a method");
-        let call = http
-            .request(method.clone(), url)
-            .bearer_auth("sk_test_123")
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(text("body"));
-        let answer = call.send().await.expect("stripe-mock answers");
-        let status = answer.status();
-        let said = answer.text().await.unwrap_or_default();
-        assert!(status.is_success(), "{request}: {status} {said}");
-        let path: Vec<_> = request["path"]
-            .as_str()
-            .into_iter()
-            .flat_map(|p| p.split('/'))
-            .filter(|p| !p.contains('_') || ["billing_portal", "invoice_payments", "webhook_endpoints"].contains(p))
-            .map(str::to_owned)
-            .collect();
-        kinds.insert(format!("{method} {}", path.join("/")));
-    }
-    // Proof that all kinds were seen: a new request of the product must be added to the scenario.
-    for kind in [
-        "POST /v1/customers",
-        "POST /v1/checkout/sessions",
-        "POST /v1/checkout/sessions/expire",
-        "POST /v1/billing_portal/sessions",
-        "GET /v1/subscriptions",
-        "GET /v1/events",
-        "GET /v1/disputes",
-        "POST /v1/subscriptions",
-        "DELETE /v1/subscriptions",
-        "GET /v1/invoices",
-        "GET /v1/invoice_payments",
-        "GET /v1/refunds",
-        "POST /v1/refunds",
-        "GET /v1/account",
-        "GET /v1/webhook_endpoints",
-        "POST /v1/subscriptions",
-        "DELETE /v1/customers",
-    ] {
-        assert!(kinds.contains(kind), "{kind} was not sent: {kinds:?}");
-    }
-    // And that it refuses what is wrong.
-    let wrong = http
-        .post(format!("http://127.0.0.1:{port}/v1/checkout/sessions"))
-        .bearer_auth("sk_test_123")
-        .form(&[("mode", "barter")]);
-    assert_eq!(wrong.send().await.expect("stripe-mock answers").status(), 400);
-    mock.kill().await.expect("it ends");
 }
 
 /// What others say of a Tenant, by their own code: kstatus, and Argo CD with the script of docs/gitops.md.

@@ -10,10 +10,8 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION, TenantStatus};
 
 use crate::support::{
-    World, answer_dispute, closed, day_comes, desire, disputes, paid, said, shows, stripe, stripe_state,
+    World, answer_dispute, closed, day_comes, desire, disputes, paid, period_ends, said, shows, stripe, stripe_state,
 };
-
-const MONTH: i64 = 30 * 24 * 3600;
 
 /// Pinecone refuses the sample documents for good.
 async fn fails_for_good(world: &World) {
@@ -43,7 +41,7 @@ async fn old_customer(name: &str, args: &[&str]) -> World {
     world.start_controller();
     world.create_paying("acme", "paid").await;
     for _ in 0..3 {
-        forward(&world, MONTH).await;
+        period_ends(&world).await;
     }
     assert_eq!(paid(&world).await, [4900; 4]);
     world

@@ -13,7 +13,8 @@ use tenant_operator::ledger::wire::{Counted, Event, Events};
 use tokio::process::Command;
 
 use crate::support::{
-    BINARY, World, control_plane, forward, free_port, plan_change, said, shows, stripe, stripe_objects,
+    BINARY, World, control_plane, free_port, period_before, period_ends, plan_change, said, shows, stripe,
+    stripe_objects,
 };
 
 const HOUR: i64 = 3600;
@@ -65,14 +66,12 @@ pub async fn offer(world: &World, plan: &Plan) {
 }
 
 /// The tenant's period at the ledger, or an earlier one.
-async fn period(world: &World, earlier: i64) -> Period {
-    let quota = world.status("acme").await.quota.expect("a quota");
-    let shift = -earlier * 30 * 24 * HOUR;
-    Period { start: quota.period_start.plus(shift), end: quota.period_end.plus(shift) }
+async fn period(world: &World, earlier: usize) -> Period {
+    period_before(&world.status("acme").await.quota.expect("a quota"), earlier)
 }
 
 /// The tenant uses so many queries.
-async fn used(world: &World, name: &str, queries: i64) {
+pub async fn used(world: &World, name: &str, queries: i64) {
     used_units(world, name, Amounts::of(Unit::Queries, queries)).await;
 }
 
@@ -116,7 +115,7 @@ pub async fn hour_passes(world: &World) {
     world.end_ledgers_hour();
 }
 
-async fn sent(world: &World, queries: i64) -> MeteredUsage {
+pub async fn sent(world: &World, queries: i64) -> MeteredUsage {
     let has = |meters: &[MeteredUsage]| meters.iter().any(|usage| usage.sent == queries);
     let status = world.wait("acme", "sent", |s| s.usage_billing.as_ref().is_some_and(|b| has(&b.meters))).await;
     status.usage_billing.expect("billed").meters[0].clone()
@@ -203,8 +202,7 @@ async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
     assert_eq!(at_stripe(&world).await, (19, 2), "nothing twice");
 
     // The month ends. What comes while the invoice is a draft is on it, also of an earlier period.
-    let rest = 30 * 24 * HOUR - 2 * HOUR + 60;
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": rest})).await;
+    period_ends(&world).await;
     used(&world, "c", 3).await;
     told_late(&world, Amounts::of(Unit::Queries, 4)).await;
     world.end_ledgers_hour();
@@ -217,7 +215,7 @@ async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
     used(&world, "d", 9).await;
     world.end_ledgers_hour();
     sent(&world, 35).await;
-    forward(&world, 30).await;
+    period_ends(&world).await;
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
     world.until("the next invoice is final", async || total(&invoiced(&world).await).0 == 35).await;
     assert_eq!(total(&invoiced(&world).await), (35, 250));
@@ -256,7 +254,7 @@ async fn a_plan_change_in_the_middle_of_a_period_loses_no_usage() {
     hour_passes(&world).await;
     wait("sent", &on(&cheap, 7)).await;
     assert_eq!(at_stripe(&world).await.0, 18);
-    forward(&world, 30).await;
+    period_ends(&world).await;
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
     world.until("the invoice is final", async || total(&invoiced(&world).await).0 == 18).await;
     let mut lines = invoiced(&world).await;
@@ -297,8 +295,7 @@ async fn a_unit_that_only_one_of_two_plans_prices_is_billed_for_its_time() {
     hour_passes(&world).await;
     sent(&world, 30).await;
 
-    let rest = 30 * 24 * HOUR - 3 * HOUR + 60;
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": rest})).await;
+    period_ends(&world).await;
     used_units(&world, "d", amounts(1, 8)).await;
     told_late(&world, amounts(3, 7)).await;
     world.end_ledgers_hour();
@@ -495,7 +492,7 @@ async fn a_person_decides_about_numbers_that_differ() {
 }
 
 /// Another meter for queries, named by its events.
-async fn meter(world: &World, name: &str) -> String {
+pub async fn meter(world: &World, name: &str) -> String {
     let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
     id(&stripe(world, Method::POST, "/billing/meters", &form).await)
 }
@@ -579,7 +576,7 @@ async fn a_meter_in_between_whose_numbers_differ_waits_for_a_person() {
     assert_eq!(at_stripe(&world).await, (22, 6), "the hours of the meter in between are not sent again");
 }
 
-async fn change_price(world: &World, plan: &str, price: &str) {
+pub async fn change_price(world: &World, plan: &str, price: &str) {
     let edit = json!({"spec": {"usagePrices": [{"unit": "queries", "stripePriceId": price}]}});
     let plans = Api::<Plan>::all(world.client.clone());
     plans.patch(plan, &PatchParams::default(), &Patch::Merge(edit)).await.expect("patched");

@@ -9,9 +9,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
-use tenant_operator::api::usage::Quota;
 
-use crate::support::{Visitor, World, said, status_of_question};
+use crate::support::{Visitor, World, period_before, said, status_of_question};
 
 /// A world with a customer who is logged in, and the name of their Tenant.
 async fn customer(name: &str) -> (World, String, Vec<(String, String)>) {
@@ -80,11 +79,12 @@ async fn a_usage_history_is_the_same_in_the_api_on_the_page_and_on_the_command_l
     assert_eq!(usage(&world, &key, "?days=1&days=2").await.0, 400);
 
     // The page.
-    let start = world.status(&name).await.quota.expect("a quota").period_start.as_second();
+    let quota = world.status(&name).await.quota.expect("a quota");
     let (status, page) = ada.get("/account").await;
     assert_eq!(status, 200);
     for (before, queries) in [(1, "1,234"), (2, "0"), (3, "7")] {
-        let (from, until) = (day(start - before * Quota::PERIOD), day(start - (before - 1) * Quota::PERIOD));
+        let period = period_before(&quota, before);
+        let (from, until) = (day(period.start.as_second()), day(period.end.as_second()));
         let row = format!("<td>{from}</td><td>{until}</td><td>{queries}</td>");
         assert!(page.contains(&row), "{row} is missing: {page}");
     }

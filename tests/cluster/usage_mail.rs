@@ -3,7 +3,6 @@
 use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::usage::Quota;
 use tenant_operator::api::{Phase, Timestamp, Unit};
 use tenant_operator_dev::apply_yaml;
 
@@ -76,7 +75,7 @@ async fn a_customer_is_told_at_80_and_100_percent_once_each_in_a_period_across_a
 
     // The next period begins now.
     let start = Timestamp::now();
-    let quota = json!({"status": {"quota": {"periodStart": start, "periodEnd": start.plus(Quota::PERIOD)}}});
+    let quota = json!({"status": {"quota": {"periodStart": start, "periodEnd": start.plus_months(1)}}});
     world.tenants().patch_status("acme", &Default::default(), &Patch::Merge(quota)).await.expect("patched");
     let begun = async || {
         let request = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key);

@@ -3,6 +3,7 @@
 import time
 import urllib.parse
 import urllib.request
+from datetime import datetime
 
 import stripe
 
@@ -10,7 +11,6 @@ from meters import DAY, INVALID, make_meter, sender
 from recorded import client, refused, sandbox
 
 HOUR = 3600
-MONTH = 30 * DAY
 
 
 def pay(session, card="4242424242424242"):
@@ -29,11 +29,11 @@ def pay(session, card="4242424242424242"):
 class Sale:
     """A customer with a clock of their own who bought a month of a plan and the usage of a meter."""
 
-    def __init__(self, name, usage, card="4242424242424242", mode=None, trial=None, base=2000):
+    def __init__(self, name, usage, card="4242424242424242", mode=None, trial=None, base=2000, start=None):
         self.api = api = client()
         self.product = api.v1.products.create({"name": name}).id
         self.meter = make_meter(api, name)
-        self.start = int(time.time()) // HOUR * HOUR
+        self.start = start or int(time.time()) // HOUR * HOUR
         self.clock = api.v1.test_helpers.test_clocks.create({"frozen_time": self.start}).id
         self.customer = api.v1.customers.create({"email": f"{name}@example.com", "test_clock": self.clock}).id
         self.prices = {"usage": self.metered(usage).id}
@@ -63,6 +63,10 @@ class Sale:
 
     def use(self, value, at):
         return self.send(value, timestamp=self.start + at)
+
+    def month(self):
+        """When the present period ends, so long after the start."""
+        return self.subscription()["items"].data[0].current_period_end - self.start
 
     def subscription(self):
         return self.api.v1.subscriptions.retrieve(self.id)
@@ -193,35 +197,37 @@ def check_months():
     s.use(2, at=9 * DAY)
     assert usage_of(s.preview()) == (140, 20), "not shown yet"
     sandbox("/_sandbox/meters", {})
-    s.at(MONTH)
+    month = s.month()
+    s.at(month)
     draft = s.invoices()[-1]
     assert (draft.status, draft.amount_paid, usage_of(draft)) == ("draft", 0, (142, 21))
-    assert draft.automatically_finalizes_at == s.start + MONTH + HOUR
+    assert draft.automatically_finalizes_at == s.start + month + HOUR
     item = s.item("usage")
-    assert item.current_period_start == s.start + MONTH, "the next period has begun"
-    s.use(58, at=MONTH - 1)
-    s.use(7, at=MONTH)
-    s.at(MONTH + HOUR - 1)
+    assert item.current_period_start == s.start + month, "the next period has begun"
+    s.use(58, at=month - 1)
+    s.use(7, at=month)
+    s.at(month + HOUR - 1)
     assert s.invoices()[-1].status == "draft" and usage_of(s.preview()) == (7, 0)
-    s.at(MONTH + HOUR)
+    s.at(month + HOUR)
     final = s.invoices()[-1]
     lines = [l for l in final.lines.data if l.parent.subscription_item_details.subscription_item == item.id]
     assert [(l.quantity, l.amount, str(l.pricing.unit_amount_decimal)) for l in lines] == [(100, 0, "0"), (100, 50, "0.5")]
-    assert {(l.period.start, l.period.end) for l in lines} == {(s.start, s.start + MONTH)}
+    assert {(l.period.start, l.period.end) for l in lines} == {(s.start, s.start + month)}
     assert (final.status, final.total, final.amount_paid) == ("paid", 2050, 2050), final
-    s.use(1000, at=MONTH - 1)
-    s.at(MONTH + DAY)
+    s.use(1000, at=month - 1)
+    s.at(month + DAY)
     assert usage_of(s.invoices()[-1]) == (200, 50), "a final invoice does not change"
     refused(INVALID, lambda: s.api.v1.invoices.finalize_invoice(final.id), "already finalized")
-    s.use(-50, at=MONTH + 2 * HOUR)
+    s.use(-50, at=month + 2 * HOUR)
     assert sandbox("/_sandbox/drafts", {"seconds": 73 * HOUR}) == 400, "more than Stripe's 72 hours"
     assert sandbox("/_sandbox/drafts", {"seconds": 72 * HOUR}) == 200
-    s.at(2 * MONTH)
-    s.at(2 * MONTH + 71 * HOUR)
+    end = s.month()
+    s.at(end)
+    s.at(end + 71 * HOUR)
     assert s.invoices()[-1].status == "draft", "with a longer grace"
     early = s.api.v1.invoices.finalize_invoice(s.invoices()[-1].id)
     assert usage_of(early) == (0, 0), "usage below zero is none"
-    s.at(2 * MONTH + 73 * HOUR)
+    s.at(end + 73 * HOUR)
     assert s.invoices()[-1].status == "paid" and s.invoices()[-1].total == 2000
     sandbox("/_sandbox/drafts", {"seconds": 0})
     declined = sale("declined", {"unit_amount": 1}, card="4000000000000341", trial=5)
@@ -241,8 +247,9 @@ def check_trials():
     first = s.invoices()[-1]
     assert usage_of(first) == (40, 0) and first.total == 2000 and "(Free trial)" in str(first.lines.data)
     s.use(3, at=14 * DAY)
-    s.at(14 * DAY + MONTH)
-    s.at(14 * DAY + MONTH + HOUR)
+    end = s.month()
+    s.at(end)
+    s.at(end + HOUR)
     assert usage_of(s.invoices()[-1]) == (3, 5), "1.5 cents each, to the nearest cent"
 
 
@@ -268,8 +275,9 @@ def check_price_changes():
         s.use(10, at=20 * DAY)
         s.use(1, at=5 * DAY)
         after = usage_of(s.preview())
-        s.at(MONTH)
-        s.at(MONTH + HOUR)
+        end = s.month()
+        s.at(end)
+        s.at(end + HOUR)
         waited = before if proration == "create_prorations" else (0, 0)
         assert usage_of(s.invoices()[-1]) == after == (10 + waited[0], 30 + waited[1]), (mode, proration, after)
         assert not any(l.parent.subscription_item_details.proration for l in s.invoices()[-1].lines.data), "no proration"
@@ -281,8 +289,9 @@ def check_price_changes():
         s.at(DAY)
         s.update({"id": s.item("usage").id, "deleted": True})
         s.use(9, at=DAY)
-        s.at(MONTH)
-        s.at(MONTH + HOUR)
+        end = s.month()
+        s.at(end)
+        s.at(end + HOUR)
         assert usage_of(s.invoices()[-1]) == usage, mode
 
     s = sale("added", {"unit_amount": 1})
@@ -294,18 +303,20 @@ def check_price_changes():
     s.at(DAY)
     assert len(s.update({"price": s.prices["later"]})["items"].data) == 3
     send(4, timestamp=s.start + DAY)
-    s.at(MONTH)
-    s.at(MONTH + HOUR)
+    end = s.month()
+    s.at(end)
+    s.at(end + HOUR)
     assert usage_of(s.invoices()[-1]) == (4, 8), "from when it was added"
 
     s = sale("larger", {"unit_amount": 1})
     s.use(6, at=0)
-    s.at(15 * DAY)
+    s.at(s.month() // 2)
     s.update({"id": s.item("base").id, "price": s.prices["larger"]}, proration_behavior="always_invoice")
     change = s.invoices()[-1]
     assert change.total == 1000 and [l.amount for l in change.lines.data] == [-1000, 2000], "a month is prorated, usage is not"
-    s.at(MONTH)
-    s.at(MONTH + HOUR)
+    end = s.month()
+    s.at(end)
+    s.at(end + HOUR)
     assert usage_of(s.invoices()[-1]) == (6, 6) and s.invoices()[-1].total == 4006, "usage at a price that stayed"
 
     for mode in ["flexible", "classic"]:
@@ -317,8 +328,9 @@ def check_price_changes():
         s.update(change, billing_cycle_anchor="now", proration_behavior="none")
         assert usage_of(s.invoices()[-1]) == (8, 8), "a period that ends now bills what was used, at the price it had"
         s.use(2, at=10 * DAY)
-        s.at(10 * DAY + MONTH)
-        s.at(10 * DAY + MONTH + HOUR)
+        end = s.month()
+        s.at(end)
+        s.at(end + HOUR)
         assert usage_of(s.invoices()[-1]) == (2, 6)
 
 
@@ -328,12 +340,13 @@ def check_endings():
     s.use(30, at=0)
     s.api.v1.subscriptions.update(s.id, {"cancel_at_period_end": True})
     assert usage_of(s.preview()) == (30, 30) and s.preview().total == 30, "no further month"
-    s.at(MONTH)
+    end = s.month()
+    s.at(end)
     last = s.invoices()[-1]
     assert s.subscription().status == "canceled" and (last.status, last.total) == ("draft", 30)
-    s.use(5, at=MONTH - 1)
-    s.use(1, at=MONTH)
-    s.at(MONTH + HOUR)
+    s.use(5, at=end - 1)
+    s.use(1, at=end)
+    s.at(end + HOUR)
     last = s.invoices()[-1]
     assert (last.status, last.amount_paid, usage_of(last)) == ("paid", 35, (35, 35)) and s.subscription().latest_invoice == last.id
     refused(INVALID, s.preview, code="invoice_upcoming_none", status=404)
@@ -346,10 +359,57 @@ def check_endings():
         how = {} if invoice_now is None else {"invoice_now": invoice_now}
         assert s.api.v1.subscriptions.cancel(s.id, how).status == "canceled"
         assert [usage_of(i) for i in s.invoices()[made:]] == ([usage] if usage else []), invoice_now
-        s.at(MONTH + DAY)
+        s.at(s.month() + DAY)
         assert len(s.invoices()) == made + bool(usage), "and nothing later"
     prorated = lambda: s.api.v1.subscriptions.cancel(s.id, {"prorate": True})
     refused(INVALID, prorated, code="parameter_unknown")
 
 
-CHECKS = [check_metered_prices, check_months, check_trials, check_price_changes, check_endings]
+def at(text):
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def check_calendar_months():
+    """The day of the anchor is kept over short months, and each second of usage is on the invoice of its month."""
+    for begun, ends in [
+        ("2027-01-31T10:23:45+00:00", ["2027-02-28", "2027-03-31", "2027-04-30", "2027-05-31"]),
+        ("2028-01-31T10:23:45+00:00", ["2028-02-29", "2028-03-31", "2028-04-30"]),
+        ("2026-11-30T10:23:45+00:00", ["2026-12-30", "2027-01-30", "2027-02-28", "2027-03-30"]),
+    ]:
+        s = sale(f"from_{begun[:10].replace('-', '_')}", {"unit_amount": 1}, start=at(begun))
+        assert s.subscription().billing_cycle_anchor == s.start
+        start = s.start
+        for number, day in enumerate(ends):
+            end = at(f"{day}{begun[10:]}")
+            item = s.item("usage")
+            assert (item.current_period_start, item.current_period_end) == (start, end), (begun, day)
+            assert s.preview().lines.data[-1].period.start == end, "the month to come"
+            used = 100 * (number + 1)
+            s.use(used, at=start - s.start)
+            s.at(end - s.start - 1)
+            s.use(10, at=end - s.start - 1)
+            s.at(end - s.start)
+            s.use(3, at=end - s.start)
+            # What comes late is on the invoice of its month until that is final.
+            s.at(end - s.start + HOUR - 1)
+            s.use(5, at=end - s.start - DAY)
+            assert s.invoices()[-1].status == "draft"
+            s.at(end - s.start + HOUR)
+            final = s.invoices()[-1]
+            assert usage_of(final)[0] == used + 10 + 5 + (3 if number else 0), (begun, day, usage_of(final))
+            lines = {l.pricing.price_details.price: (l.period.start, l.period.end) for l in final.lines.data}
+            assert lines[s.prices["usage"]] == (start, end) and lines[s.prices["base"]][0] == end
+            start = end
+    refused(INVALID, lambda: s.at(s.month() + 45 * DAY), "two intervals")
+    trial = sale("trial_to_the_31st", {"unit_amount": 1}, trial=14, start=at("2027-01-17T10:23:45+00:00"))
+    anchor = at("2027-01-31T10:23:45+00:00")
+    assert (trial.subscription().billing_cycle_anchor, trial.start + trial.month()) == (anchor, anchor)
+    trial.at(trial.month())
+    assert trial.start + trial.month() == at("2027-02-28T10:23:45+00:00"), "the first whole month"
+    moved = at("2027-02-10T00:00:00+00:00")
+    trial.at(moved - trial.start)
+    changed = trial.update(billing_cycle_anchor="now", proration_behavior="none")
+    assert changed.billing_cycle_anchor == moved and trial.start + trial.month() == at("2027-03-10T00:00:00+00:00")
+
+
+CHECKS = [check_metered_prices, check_months, check_calendar_months, check_trials, check_price_changes, check_endings]

@@ -1,7 +1,7 @@
 use tenant_operator::api::tenant::{Desired, Wish};
-use tenant_operator::api::usage::Quota;
+use tenant_operator::api::usage::{Cycle, Quota};
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedBilling, ObservedSubscription};
 
 use crate::case::{Case, NOW, ending, fails, failure, holds, subscription};
 
@@ -211,6 +211,7 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     case.view.status.quota = Some(Quota {
         period_start: Timestamp::from_second(0),
         period_end: Timestamp::from_second(NOW),
+        anchor: None,
         queries_limit: 1,
         documents_limit: 1,
     });
@@ -295,14 +296,25 @@ fn a_replaced_key_is_noted_with_its_time_and_a_lost_status_makes_none_up() {
 #[test]
 fn the_quota_period_moves_on() {
     let mut case = welcomed();
-    let start = Timestamp::from_second(NOW - Quota::PERIOD - 5);
-    case.view.status.quota = Some(Quota {
-        period_start: start,
-        period_end: start.plus(Quota::PERIOD),
-        queries_limit: 1,
-        documents_limit: 1,
-    });
-    let quota = case.recorded().quota.expect("a quota");
-    assert_eq!(quota.period_start.as_second(), NOW - 5);
-    assert_eq!(quota.period_end.as_second(), NOW - 5 + Quota::PERIOD);
+    let quota = Quota::begin(None, Timestamp::from_second(NOW - 5).plus_months(-1));
+    case.view.status.quota = Some(quota.clone());
+    let next = case.recorded().quota.expect("a quota");
+    assert_eq!(next.period_start, Timestamp::from_second(NOW - 5));
+    assert_eq!((next.period_end, next.anchor), (next.period_start.plus_months(1), quota.anchor));
+}
+
+/// Of a tenant that an earlier version provisioned, of one that was moved to Stripe, and of one with another
+/// subscription.
+#[test]
+fn the_quota_follows_the_periods_at_stripe() {
+    let mut case = welcomed();
+    case.view.status.quota = Some(Quota::begin(None, Timestamp::from_second(NOW - 20 * 24 * 3600)));
+    let (anchor, period_start) = (Timestamp::from_second(NOW - 100), Timestamp::from_second(NOW - 100));
+    let subscription = ObservedSubscription { cycle: Some(Cycle { anchor, period_start }), ..subscription("active") };
+    case.observed.billing = Some(ObservedBilling { subscription: Some(subscription), ..ObservedBilling::default() });
+    let status = case.recorded();
+    let quota = status.quota.clone().expect("a quota");
+    assert_eq!((quota.period_start, quota.period_end), (period_start, period_start.plus_months(1)));
+    case.view.status = status;
+    assert!(!matches!(case.decide(), Decision::Record(_)), "it is written once");
 }

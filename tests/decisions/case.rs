@@ -327,6 +327,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         elsewhere: false,
         renews: true,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
+        cycle: None,
         plan_before: None,
     }
 }

@@ -185,7 +185,7 @@ fn dispute(case: &mut Case) {
 /// All documents of the plan are stored.
 fn full(case: &mut Case) {
     let limit = case.plan.as_ref().map_or(1, |plan| plan.limits.documents);
-    let (observed_at, period_end) = (Timestamp::from_second(NOW), Timestamp::from_second(NOW + Quota::PERIOD));
+    let (observed_at, period_end) = (Timestamp::from_second(NOW), Timestamp::from_second(NOW).plus_months(1));
     let documents = json!({"used": limit});
     let usage = json!({
         "observedAt": observed_at, "periodStart": observed_at, "periodEnd": period_end, "documents": documents,
@@ -248,9 +248,8 @@ fn dues() -> Vec<Due> {
         due(
             "the next period",
             |c| {
-                let start = Timestamp::from_second(NOW - Quota::PERIOD - 5);
                 if let Some(quota) = &mut c.view.status.quota {
-                    (quota.period_start, quota.period_end) = (start, start.plus(Quota::PERIOD));
+                    *quota = Quota::begin(None, Timestamp::from_second(NOW - 5).plus_months(-1));
                 }
             },
             |s| s.wrote(|status| status.quota.as_ref().is_some_and(|q| q.period_start.as_second() == NOW - 5)),

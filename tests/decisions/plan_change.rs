@@ -32,6 +32,7 @@ pub fn wishing(phase: Phase, amount: i64) -> Case {
     status.quota = Some(Quota {
         period_start: Timestamp::from_second(NOW - 3 * DAY),
         period_end: Timestamp::from_second(NOW + 27 * DAY),
+        anchor: None,
         queries_limit: 4900,
         documents_limit: 4900,
     });

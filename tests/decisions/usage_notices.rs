@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tenant_operator::api::quota::UsageNotices;
 use tenant_operator::api::status::PlanConfig;
-use tenant_operator::api::usage::{CountedUsage, Quota, Used};
+use tenant_operator::api::usage::{CountedUsage, Used};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp, Unit};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome};
 
@@ -27,7 +27,7 @@ fn served() -> Case {
     case.view.status.usage = Some(CountedUsage {
         observed_at: at(NOW),
         period_start: at(NOW - DAY),
-        period_end: at(NOW - DAY + Quota::PERIOD),
+        period_end: at(NOW - DAY).plus_months(1),
         queries: none,
         prompt_tokens: none,
         completion_tokens: none,

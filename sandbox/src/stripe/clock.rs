@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fields::text;
+use super::periods::{self, DAY};
 use super::problem::{Events, Problem};
 use super::{Data, TEST_CLOCK, invoices, proration, refunds, sessions, subscriptions};
 
@@ -29,11 +30,15 @@ fn frozen_time(p: &Value) -> Result<i64, Problem> {
     time.ok_or_else(|| Problem::invalid("Invalid integer: frozen_time"))
 }
 
+/// Seconds that a test clock lives: 30 days, whatever its months are
+/// (<https://support.stripe.com/questions/data-retention-policy-for-test-subscriptions>).
+const KEPT: i64 = 30 * DAY;
+
 pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
     let time = frozen_time(p)?;
     let clock = json!({
         "id": data.next_id("clock"), "object": TEST_CLOCK, "created": data.now(), "livemode": false, "name": text(p, "name"),
-        "frozen_time": time, "deletes_after": data.now() + 30 * 24 * 3600, "status": "ready", "status_details": {},
+        "frozen_time": time, "deletes_after": data.now() + KEPT, "status": "ready", "status_details": {},
     });
     data.insert(TEST_CLOCK, clock.clone());
     Ok(clock)
@@ -43,9 +48,21 @@ pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
 /// does; the next read says `ready`.
 pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let time = frozen_time(p)?;
+    let has_subscription = data.list("subscription").iter().any(|s| {
+        let clock = s["customer"].as_str().and_then(|customer| data.clocked.get(customer));
+        s["status"] != "canceled" && clock.is_some_and(|clock| clock == id)
+    });
     let clock = data.find(TEST_CLOCK, id)?;
-    if clock["frozen_time"].as_i64().is_some_and(|now| time <= now) {
+    let now = clock["frozen_time"].as_i64().unwrap_or(0);
+    if time <= now {
         return Err(Problem::bad("a test clock can only be advanced to a later frozen_time"));
+    }
+    // "Cannot be more than two intervals in the future from the shortest subscription in this test clock. If there are
+    // no subscriptions in this test clock, it cannot be more than two years in the future":
+    // <https://docs.stripe.com/api/test_clocks/advance>
+    let months = if has_subscription { 2 } else { 24 };
+    if time > (0..months).fold(now, |from, _| periods::end(now, from)) {
+        return Err(Problem::bad("a test clock cannot be advanced by more than two intervals, or two years"));
     }
     clock["frozen_time"] = json!(time);
     let clock = clock.clone();

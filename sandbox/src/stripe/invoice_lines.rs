@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::periods::length;
+use super::periods::end_of;
 use super::prices::{is_metered, parts};
 use super::problem::Problem;
 use super::usage::Seen;
@@ -75,7 +75,7 @@ pub fn line(charge: &Charge<'_>) -> Value {
 
 /// The months to come: one line for each price that is not metered.
 pub fn upcoming(subscription: &Value, free: bool, now: i64) -> Vec<Value> {
-    let period = (now, now + length(subscription, free));
+    let period = (now, end_of(subscription, free, now));
     let licensed = items::of(subscription).iter().filter(|item| !is_metered(&item["price"]));
     licensed
         .map(|item| {

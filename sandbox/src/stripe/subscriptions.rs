@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::fields::{self, metadata};
-use super::periods::{DAY, PERIOD};
+use super::periods::{DAY, end, end_of};
 use super::prices::is_metered;
 use super::problem::{Events, Problem};
 use super::usage::Seen;
@@ -92,7 +92,9 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: Terms, events:
     let method = attach(data, customer, card);
     let trial = terms.trial_days;
     let start = data.now_of(&json!(customer));
-    let end = start + if trial > 0 { trial * DAY } else { PERIOD };
+    // The first whole month begins with the end of the trial.
+    let anchor = start + trial * DAY;
+    let end = if trial > 0 { anchor } else { end(anchor, start) };
     let id = data.next_id("sub");
     let currency = terms.items.first().map_or(Value::Null, |(price, _)| price["currency"].clone());
     let item = |(price, quantity)| items::item(data, &id, price, quantity, (start, end));
@@ -102,7 +104,7 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: Terms, events:
         "customer": customer, "status": if trial > 0 { "trialing" } else { "active" },
         "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false, "cancel_at": null, "pending_update": null, "latest_invoice": null,
         "trial_start": (trial > 0).then_some(start), "trial_end": (trial > 0).then_some(end),
-        "metadata": terms.metadata, "currency": currency, "billing_mode": {"type": terms.billing_mode},
+        "billing_cycle_anchor": anchor, "metadata": terms.metadata, "currency": currency, "billing_mode": {"type": terms.billing_mode},
         "items": {"object": "list", "data": items},
     });
     data.insert("subscription", subscription.clone());
@@ -169,7 +171,8 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
     } else {
         let settled = invoices::renewal(data, &subscription, start, events);
         subscription["status"] = json!(if settled { "active" } else { "past_due" });
-        items::begin_period(&mut subscription, (start, start + PERIOD));
+        let end = end_of(&subscription, false, start);
+        items::begin_period(&mut subscription, (start, end));
     }
     let id = subscription["id"].as_str().unwrap_or_default().to_owned();
     if let Ok(kept) = data.find("subscription", &id) {
@@ -246,6 +249,7 @@ fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events)
     let mut subscription = kept.clone();
     subscription["pause_collection"] = Value::Null;
     let start = data.now_of(&subscription["customer"]);
+    subscription["billing_cycle_anchor"] = json!(start);
     let mut lines = invoice_lines::elapsed(data, before, start, Seen::All);
     lines.extend(invoice_lines::upcoming(&subscription, false, start));
     if p["payment_behavior"] == "error_if_incomplete" && !invoices::can_pay(data, &subscription, &lines) {
@@ -255,7 +259,8 @@ fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events)
     let kept = data.find("subscription", id)?;
     kept["status"] = json!(if settled { "active" } else { "past_due" });
     kept["trial_end"] = Value::Null;
-    items::begin_period(kept, (start, start + PERIOD));
+    kept["billing_cycle_anchor"] = json!(start);
+    items::begin_period(kept, (start, end(start, start)));
     Ok(())
 }
 

@@ -154,7 +154,7 @@ fn facts(input: &Input) -> Option<Decision> {
         show_key(&mut draft);
     }
     if let Some(quota) = &mut draft.status.quota {
-        (quota.period_start, quota.period_end) = quota.period_at(input.now);
+        quota.move_on(input.now);
     }
     if observed.namespace {
         draft.namespace_usable();

@@ -111,12 +111,7 @@ fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
     }
     let mut draft = note(input, State::Applied, None, "", "");
     draft.status.config = Some(PlanConfig::of(plan, wanted));
-    let quota = draft.status.quota.get_or_insert(Quota {
-        period_start: input.now,
-        period_end: input.now.plus(Quota::PERIOD),
-        queries_limit: 0,
-        documents_limit: 0,
-    });
+    let quota = draft.status.quota.get_or_insert_with(|| Quota::begin(input.cycle(), input.now));
     (quota.queries_limit, quota.documents_limit) = (wanted.limits.queries_per_month, wanted.limits.documents);
     draft.billing_answers();
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {

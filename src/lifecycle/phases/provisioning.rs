@@ -174,11 +174,10 @@ fn show_parts(input: &Input, draft: &mut Draft, plan: &PlanSpec, sample_failure:
     draft.status.namespace = Some(input.tenant.data_namespace());
     draft.status.api_key_secret = Some(input.tenant.api_key_secret());
     draft.status.config = Some(PlanConfig::of(input.tenant.plan_in_force(), plan));
-    draft.status.quota.get_or_insert(Quota {
-        period_start: input.now,
-        period_end: input.now.plus(Quota::PERIOD),
+    draft.status.quota.get_or_insert_with(|| Quota {
         queries_limit: plan.limits.queries_per_month,
         documents_limit: plan.limits.documents,
+        ..Quota::begin(input.cycle(), input.now)
     });
     draft.key_in_force();
     (draft.status.refund, draft.status.refund_owed_since) = (None, None);

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 
 use crate::api::Timestamp;
+use crate::api::usage::Cycle;
 use crate::lifecycle::{ObservedSession, ObservedSubscription, SessionState, UnconfirmedPrice};
 
 /// A page of a list.
@@ -111,6 +112,8 @@ pub struct Subscription {
     pub cancel_at: Option<i64>,
     #[serde(default)]
     pub items: Items,
+    #[serde(default)]
+    pub billing_cycle_anchor: Option<i64>,
     #[serde(default)]
     pub canceled_at: Option<i64>,
     #[serde(default)]
@@ -256,6 +259,10 @@ pub fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscript
     let set = |value: &Option<serde_json::Value>| value.as_ref().is_some_and(|v| !v.is_null());
     ObservedSubscription {
         period_ends_at: end.map(Timestamp::from_second),
+        cycle: s.billing_cycle_anchor.zip(item.and_then(|i| i.current_period_start)).map(|(anchor, start)| Cycle {
+            anchor: Timestamp::from_second(anchor),
+            period_start: Timestamp::from_second(start),
+        }),
         plan_before: s.metadata.as_ref().filter(waits).and_then(|m| m.plan_before.clone()),
         price: item.map(|i| i.price.id.clone()),
         billed_plan: None,

@@ -170,7 +170,7 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
         ),
         "429" => (
             "Too many requests: `Retry-After` says when to try again. With the code `quota_exceeded`, the plan's limit of \
-             the period is used up, for up to 30 days",
+             the period is used up, for up to 31 days",
             Problem::too_many(Duration::from_secs(2)),
         ),
         "501" => (

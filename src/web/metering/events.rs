@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{Metering, counted, refusal};
-use crate::api::Timestamp;
 use crate::api::usage::Quota;
+use crate::api::{Timestamp, months};
 use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -59,21 +59,25 @@ struct Periods {
     present: Period,
     /// Those before it that the ledger knows, if an event asks for them.
     earlier: Vec<Period>,
+    /// Gives the others their day.
+    anchor: Timestamp,
 }
 
 impl Periods {
-    /// The period of a moment: the latest that had begun, continued in steps of a period where none is known.
+    /// The period of a moment: the latest that had begun. Where none is known, it is the month of the moment, as far as
+    /// it is in no period that is known.
     fn of(&self, time: Timestamp) -> Period {
         let known = || self.earlier.iter().chain([&self.present]);
         let begun = known().filter(|period| period.start <= time).max_by_key(|period| period.start);
-        match begun.or_else(|| known().min_by_key(|period| period.start)) {
-            Some(period) if period.start <= time && time < period.end => *period,
-            Some(period) => {
-                let steps = time.since(period.start).div_euclid(Quota::PERIOD);
-                let start = period.start.plus(steps.saturating_mul(Quota::PERIOD));
-                Period { start, end: start.plus(Quota::PERIOD) }
-            }
-            None => self.present,
+        if let Some(period) = begun.filter(|period| time < period.end) {
+            return *period;
+        }
+        let (start, end) = months::around(self.anchor, time);
+        let before = known().map(|period| period.end).filter(|end| *end <= time).max();
+        let after = known().map(|period| period.start).filter(|start| *start > time).min();
+        Period {
+            start: before.map_or(start, |before| start.max(before)),
+            end: after.map_or(end, |after| end.min(after)),
         }
     }
 }
@@ -186,7 +190,8 @@ impl Metering {
             let known = self.ask(self.ledger.periods(&tenant.id)).await.map_err(|error| of(&error))?;
             earlier.extend(known.iter().map(|known| known.period).filter(|known| known.start < present.start));
         }
-        Ok(Periods { present, earlier })
+        let anchor = tenant.quota.as_ref().map_or(present.start, Quota::anchor);
+        Ok(Periods { present, earlier, anchor })
     }
 }
 
@@ -194,22 +199,37 @@ impl Metering {
 mod tests {
     use super::*;
 
-    const DAY: i64 = 24 * 3600;
+    fn at(day: &str) -> Timestamp {
+        format!("2027-{day}T10:23:45Z").parse().expect("a time")
+    }
 
-    fn period(start: i64, end: i64) -> Period {
-        Period { start: Timestamp::from_second(start * DAY), end: Timestamp::from_second(end * DAY) }
+    fn period(start: &str, end: &str) -> Period {
+        Period { start: at(start), end: at(end) }
     }
 
     #[test]
     fn an_event_counts_in_the_period_of_its_time() {
-        // The plan changed on day 110 and began a period of its own.
-        let periods = Periods { present: period(200, 230), earlier: vec![period(110, 140), period(90, 120)] };
-        for (day, start) in
-            [(229, 200), (200, 200), (231, 230), (199, 170), (140, 140), (139, 110), (110, 110), (109, 90), (89, 60)]
-        {
-            assert_eq!(periods.of(Timestamp::from_second(day * DAY)), period(start, start + 30), "day {day}");
+        // A subscription began on 12 March, in the middle of a period of the one before.
+        let earlier = vec![period("03-12", "04-10"), period("02-28", "03-28")];
+        let periods = Periods { present: period("06-30", "07-31"), earlier, anchor: at("05-31") };
+        for (day, start, end) in [
+            ("07-30", "06-30", "07-31"),
+            ("06-30", "06-30", "07-31"),
+            ("07-31", "07-31", "08-31"),
+            ("06-29", "05-31", "06-30"),
+            ("05-31", "05-31", "06-30"),
+            ("05-30", "04-30", "05-31"),
+            ("04-11", "04-10", "04-30"),
+            ("04-10", "04-10", "04-30"),
+            ("04-09", "03-12", "04-10"),
+            ("03-11", "02-28", "03-28"),
+            ("02-27", "01-31", "02-28"),
+        ] {
+            assert_eq!(periods.of(at(day)), period(start, end), "{day}");
         }
-        let new = Periods { present: period(200, 230), earlier: Vec::new() };
-        assert_eq!(new.of(Timestamp::from_second(166 * DAY)), period(140, 170), "before the tenant was there");
+        let last_second = at("06-30").plus(-1);
+        assert_eq!(periods.of(last_second), period("05-31", "06-30"));
+        let new = Periods { present: period("03-15", "03-31"), earlier: Vec::new(), anchor: at("01-31") };
+        assert_eq!(new.of(at("03-10")), period("02-28", "03-15"), "before the tenant was there");
     }
 }

@@ -16,7 +16,6 @@ use serde_json::json;
 use super::Metering;
 use super::account::Account;
 use super::counted;
-use crate::api::usage::Quota;
 use crate::api::{TAKEN_OVER_ANNOTATION, TakenOver, Tenant, Timestamp, Unit, Usage};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -108,7 +107,7 @@ impl Metering {
         from: Usage,
     ) -> Result<(), StepError> {
         let (more, less) = difference(mark.usage, from);
-        let period = period_of(mark.usage).unwrap_or(account.period);
+        let period = period_of(mark.usage, account.period);
         let told = |amounts| Counted { period, ..counted(account, amounts) };
         let name = |kind: &str| mark.name(kind, &tenant.id, &tenant.uid);
         if !more.is_zero() {
@@ -131,10 +130,16 @@ enum StepError {
     Ledger(#[from] CallError),
 }
 
-/// The period of the annotation. None where it names none.
-fn period_of(usage: Usage) -> Option<SomePeriod> {
+/// Seconds of a period of the versions before the ledger: 30 days.
+const PERIOD_BEFORE: i64 = 30 * 24 * 3600;
+
+/// The period of the annotation; the tenant's present one where the annotation names none.
+fn period_of(usage: Usage, present: SomePeriod) -> SomePeriod {
     let start = Timestamp::from_second(usage.period);
-    Period { start, end: start.plus(Quota::PERIOD) }.try_into().ok()
+    if start == Period::from(present).start {
+        return present;
+    }
+    Period { start, end: start.plus(PERIOD_BEFORE) }.try_into().unwrap_or(present)
 }
 
 /// What the ledger has to add, and what it has to take away from levels.

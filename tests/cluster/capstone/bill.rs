@@ -9,7 +9,7 @@ use tenant_operator::api::{ConditionStatus, Timestamp, Unit};
 
 use super::traffic::Tenant;
 use super::{CENTS, INCLUDED};
-use crate::support::{LIMIT, World, forward, shows, stripe_objects};
+use crate::support::{LIMIT, World, period_ends, shows, stripe_objects};
 
 /// The metered prices, and the meters of queries and prompt tokens.
 pub struct Prices {
@@ -99,7 +99,7 @@ pub async fn billed(world: &World, tenants: &[Tenant], prices: &Prices) {
 
 /// Stripe's month ends, and with it the time in which invoices are drafts.
 pub async fn month_ends(world: &World) {
-    forward(world, 30).await;
+    period_ends(world).await;
     world.sandbox_post("/_sandbox/clock", serde_json::json!({"advance_seconds": 2 * 3600})).await;
 }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tenant_operator::api::usage::Quota;
-use tenant_operator::api::{Timestamp, Unit};
+use tenant_operator::api::{Timestamp, Unit, months};
 use tenant_operator::ledger::LedgerKey;
 use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::client::LedgerClient;
@@ -72,6 +72,13 @@ impl Sums {
     pub fn of(&self, tenant: &str) -> [i64; 3] {
         [&self.lines, &self.days, &self.hours].map(|sums| sums.get(tenant).copied().unwrap_or_default())
     }
+}
+
+/// The period of a tenant so many months before the present one.
+pub fn period_before(quota: &Quota, count: usize) -> Period {
+    let present = (quota.period_start, quota.period_end);
+    let (start, end) = (0..count).fold(present, |(start, _), _| months::around(quota.anchor(), start.plus(-1)));
+    Period { start, end }
 }
 
 impl World {
@@ -238,11 +245,10 @@ impl World {
     /// one, the latest first, as another system reports them.
     pub async fn used_before(&self, name: &str, queries: &[i64]) {
         let tenant = self.tenants().get(name).await.expect("it is there");
-        let present = tenant.status.and_then(|status| status.quota).expect("a quota").period_start;
+        let quota = tenant.status.and_then(|status| status.quota).expect("a quota");
         let id: TenantId = tenant.spec.tenant_id.expect("an id").try_into().expect("a name");
-        let event = |(before, queries): (i64, &i64)| {
-            let start = present.plus(-before * Quota::PERIOD);
-            let period = Period { start, end: start.plus(Quota::PERIOD) };
+        let event = |(before, queries): (usize, &i64)| {
+            let period = period_before(&quota, before);
             Event {
                 source: "history".into(),
                 id: format!("{name} {before}"),

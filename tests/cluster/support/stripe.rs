@@ -14,10 +14,15 @@ pub async fn stripe_objects(world: &World, kind: &str) -> Vec<Value> {
     stripe_state(world).await[kind].as_array().cloned().unwrap_or_default()
 }
 
+/// How the idempotency keys of the tests' own calls begin, by which the sandbox's list of requests tells them apart.
+pub const BY_A_TEST: &str = "by-a-test-";
+
 /// A call to the Stripe stand-in, in place of an admin's click in the dashboard.
 pub async fn stripe(world: &World, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
     let call = world.http.request(method, format!("{}/v1{path}", world.sandbox.stripe_url));
-    let answer = call.bearer_auth("sk_test").form(form).send().await.expect("Stripe answers");
+    let key = format!("{BY_A_TEST}{:016x}", rand::random::<u64>());
+    let call = call.bearer_auth("sk_test").header("idempotency-key", key);
+    let answer = call.form(form).send().await.expect("Stripe answers");
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
     answer.json().await.expect("JSON")
 }

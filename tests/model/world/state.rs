@@ -130,6 +130,7 @@ impl State {
             billed_plan: Some(self.billed.into()),
             unconfirmed: None,
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
+            cycle: None,
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
             closed_at: self.ends.then_some(Timestamp::from_second(CLOSED)),

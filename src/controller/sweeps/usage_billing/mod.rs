@@ -6,7 +6,8 @@
 //! is sent, and a condition, a metric and an alert show them.
 //!
 //! What a plan includes is the first tier of its price at Stripe, and not taken off here: so Stripe's sums are the
-//! ledger's to the unit, and it begins anew with Stripe's own periods, whatever the periods of the quota are.
+//! ledger's to the unit, whatever the periods of the quota are. They are Stripe's billing periods, so that usage of the
+//! hour in which one ends is on the invoice of its own period.
 
 mod bill;
 mod decide;

@@ -4,7 +4,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, context};
 
 use super::*;
-use crate::api::usage::Quota;
+use crate::api::months;
 use crate::ledger::units::{Amounts, LARGEST, Unit};
 use crate::plots::columns::{Drawing, Shown};
 use crate::plots::{Picture, TEMPLATE};
@@ -15,13 +15,13 @@ fn at(text: &str) -> Timestamp {
 
 /// Periods before 2027-01-01, the latest first, with so many questions each.
 fn past(queries: &[i64]) -> Vec<PastPeriod> {
-    let starts = (1..).map(|n| at("2027-01-01T00:00:00Z").plus(-n * Quota::PERIOD));
-    let period = |(start, queries): (Timestamp, &i64)| PastPeriod {
-        period_start: start,
-        period_end: start.plus(Quota::PERIOD),
-        used: Amounts::of(Unit::Queries, *queries).into(),
+    let mut end = at("2027-01-01T00:00:00Z");
+    let period = |queries: &i64| {
+        let (period_start, period_end) = months::around(end, end.plus(-1));
+        end = period_start;
+        PastPeriod { period_start, period_end, used: Amounts::of(Unit::Queries, *queries).into() }
     };
-    starts.zip(queries).map(period).collect()
+    queries.iter().map(period).collect()
 }
 
 fn plot(queries: &[i64], limit: Option<i64>) -> Plot {
@@ -48,21 +48,21 @@ fn ticks(plot: &Plot) -> Vec<&str> {
 #[test]
 fn without_a_period_that_has_ended_there_is_no_plot() {
     assert!(of_periods(&[], None, Some(100)).is_none());
-    let present = (at("2027-01-01T00:00:00Z"), at("2027-01-31T00:00:00Z"), 5);
+    let present = (at("2027-01-01T00:00:00Z"), at("2027-02-01T00:00:00Z"), 5);
     assert!(of_periods(&[], Some(present), Some(100)).is_none());
     assert!(of_days(&[]).is_none());
 }
 
 #[test]
 fn the_earliest_bar_is_left_and_the_latest_row_is_first() {
-    let present = (at("2027-01-01T08:30:00Z"), at("2027-01-31T08:30:00Z"), 100);
+    let present = (at("2027-01-01T08:30:00Z"), at("2027-02-01T08:30:00Z"), 100);
     let plot = of_periods(&past(&[50, 1000]), Some(present), Some(1000)).expect("a plot");
     assert_eq!(heights(&plot), ["148.0", "7.4", "14.8"]);
     assert_eq!(drawing(&plot).bars.iter().map(|bar| bar.open).collect::<Vec<_>>(), [false, false, true]);
     let names: Vec<_> = drawing(&plot).bars.iter().map(|bar| bar.name.clone().expect("a name")).collect();
-    assert_eq!(names, [("2", "Nov"), ("2", "Dec"), ("1", "Jan")].map(|(day, month)| (day.into(), month.into())));
+    assert_eq!(names, [("1", "Nov"), ("1", "Dec"), ("1", "Jan")].map(|(day, month)| (day.into(), month.into())));
     let rows =
-        [["1 Jan 2027", "now", "100"], ["2 Dec 2026", "1 Jan 2027", "50"], ["2 Nov 2026", "2 Dec 2026", "1,000"]];
+        [["1 Jan 2027", "now", "100"], ["1 Dec 2026", "1 Jan 2027", "50"], ["1 Nov 2026", "1 Dec 2026", "1,000"]];
     assert_eq!(plot.table.rows, rows);
     assert_eq!(ticks(&plot), ["0", "500", "1k"]);
     assert_eq!(limit_y(&plot), Some("12.0"));
@@ -160,7 +160,7 @@ fn the_template_shows_it_with_its_numbers() {
         "<svg viewBox=\"0 0 480 208\" role=\"img\" aria-labelledby=\"plot-periods\">",
         "<title id=\"plot-periods\">Questions in each period: from 12 to 34. A table below",
         "<th scope=\"col\">Questions</th>",
-        "<td>2 Dec 2026</td><td>1 Jan 2027</td><td>12</td>",
+        "<td>1 Dec 2026</td><td>1 Jan 2027</td><td>12</td>",
         "<line class=\"limit\" x1=\"60\" x2=\"466\" y1=\"12.0\" y2=\"12.0\"/>",
     ] {
         assert!(page.contains(part), "{part}: {page}");
