@@ -247,6 +247,9 @@ pub struct CountedUsage {
 pub struct UsageSource {
     /// The ledger, as it calls its beginning. A ledger that lost its data begins again under another name.
     pub ledger: Text,
+    /// When that ledger began. Absent in what an earlier version wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<Timestamp>,
     /// What was used in this period from then on is missing, as far as `usage` did not show it before. Absent if nothing
     /// is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -92,6 +92,7 @@ impl Import<'_> {
         let mut head = head.ok_or_else(|| ExportError::Damaged(format!("{} has no first passage", document.file)))?;
         // It names the upload that another tenant's use was counted for.
         head.metadata.remove(rag::UPLOAD);
+        head.metadata.remove(rag::COUNTED_AT);
         Ok(self.index.upsert(self.namespace, &[head]).await?)
     }
 

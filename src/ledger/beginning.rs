@@ -28,7 +28,8 @@ pub struct Beginning {
     /// When it began.
     #[serde(flatten)]
     pub began: Began,
-    /// When the controller had counted again what tenants store. None until then.
+    /// When the controller had counted again what the tenants of the moment store. None until then. A tenant that it sees
+    /// later is counted then: the ledger keeps which ones were.
     pub recounted: Option<Timestamp>,
 }
 

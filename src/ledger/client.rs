@@ -3,6 +3,7 @@
 //! A call that got no answer is repeated under the same name until its time is over: the ledger applies it once,
 //! whichever of the attempts it saw.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ const NOTHING_COUNTED: &str = "unknown_tenant";
 /// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address.
 /// Others wait.
 const CALLS: usize = 256;
+/// Tenants of one answer that were counted again.
+const RECOUNTED: u32 = 1000;
 /// Hours of one answer.
 const HOURS: u32 = 500;
 
@@ -145,9 +148,22 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "recount"], Some(body)).await
     }
 
-    /// Notes that all that was before a beginning is counted again.
+    /// Notes that a tenant is counted again since a beginning, or that all tenants of the moment are.
     pub async fn recounted(&self, body: &Recounted) -> Result<(), CallError> {
         self.call(Method::POST, &["recounted"], Some(body)).await
+    }
+
+    /// The tenants that were counted again since a beginning.
+    pub async fn recounted_tenants(&self, beginning: &str) -> Result<HashSet<String>, CallError> {
+        let (mut all, mut after) = (HashSet::new(), String::new());
+        loop {
+            let query =
+                [("beginning", beginning.to_owned()), ("after", after.clone()), ("most", RECOUNTED.to_string())];
+            let page: Vec<String> = self.ask(Method::GET, &["recounted"], &query, None::<&()>).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after.clone_from(last);
+            all.extend(page);
+        }
     }
 
     /// Documents of a tenant that were counted before the ledger began and not released, in the order of their names

@@ -336,6 +336,9 @@ pub struct Status {
 pub struct Recounted {
     /// Which beginning it was before.
     pub beginning: String,
+    /// Whose it was. None: all tenants of the moment are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantId>,
 }
 
 /// `GET /v1/tenants/{tenant}/documents`: a document that was counted before the ledger began, and was not deleted

@@ -119,6 +119,8 @@ pub enum Outcome {
     Billing(Box<ObservedBilling>),
     /// What was given back.
     Refunded(ObservedRefund),
+    /// A person settles the refund, and does not name a payment that it is of. This invoice is one.
+    PaymentNotNamed(String),
     /// What each provider holds.
     Holdings(Holdings),
     /// What the tenant stores.
@@ -176,6 +178,8 @@ pub struct Observed {
     pub unsent: BTreeMap<Notice, Failure>,
     /// What was given back.
     pub refund: Option<ObservedRefund>,
+    /// An invoice that a person is to name who settles the refund, because they name none that it is of.
+    pub payment_not_named: Option<String>,
     /// What each provider holds, counted since the last deletion.
     pub holdings: Option<Holdings>,
     /// What the tenant stores, read in this reconcile.
@@ -268,6 +272,7 @@ impl Observed {
             (Effect::CheckNamespace, Outcome::Missing) => self.namespace_missing = true,
             (_, Outcome::Billing(billing)) => self.billing = Some(*billing),
             (_, Outcome::Refunded(refund)) => self.refund = Some(refund),
+            (_, Outcome::PaymentNotNamed(invoice)) => self.payment_not_named = Some(invoice),
             (Effect::EnsureNamespace | Effect::CheckNamespace, Outcome::Done) => self.namespace = true,
             (Effect::EnsureApiKey, Outcome::Done) => self.api_key = Some(true),
             (Effect::StoreSamples, Outcome::Done) => self.samples = self.samples.max(Samples::Stored),

@@ -27,8 +27,6 @@ pub struct ObservedSubscription {
     pub id: String,
     /// Stripe's word: trialing, active, `past_due`, ...
     pub status: String,
-    /// Its latest invoice, `in_...`.
-    pub latest_invoice: Option<String>,
     /// Whether a payment method is attached to it or to its customer.
     pub payment_method: bool,
     /// Whether collection is paused.

@@ -4,7 +4,7 @@
 //! The other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as
 //! `ready`: what a crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -33,6 +33,8 @@ const STUCK: i64 = 15 * 60;
 
 /// The metadata of a head that tells an upload from others of the same content.
 pub const UPLOAD: &str = "upload";
+/// The metadata of a head with the time of that upload, where a later one has completed it.
+pub const COUNTED_AT: &str = "counted_at";
 
 /// How far a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -70,10 +72,14 @@ pub struct Document {
     /// When it was uploaded.
     #[schema(value_type = String, format = DateTime, example = "2026-12-09T17:31:36Z")]
     pub uploaded_at: Timestamp,
-    /// Tells this upload from others of the same content, even in the same second: the ledger counts each once.
-    /// Documents of versions without the ledger have none.
+    /// Tells the upload that counted it from others of the same content, even in the same second: the ledger counts each
+    /// once. It stays the same where a later upload completes the document. Documents of versions without the ledger, and
+    /// imported ones, have none.
     #[serde(skip)]
     pub upload: Option<String>,
+    /// When that upload was.
+    #[serde(skip)]
+    pub counted_at: Timestamp,
 }
 
 /// A page of documents.
@@ -84,6 +90,10 @@ pub struct Page {
     /// Where the next page begins, if there is one.
     #[schema(example = "eyJza2lwIjoxMDB9")]
     pub next: Option<String>,
+    /// The ids of documents that the store lists, and whose head it does not return, or returns without what a head holds.
+    /// They are damaged, or the store shows a change late.
+    #[serde(skip)]
+    pub unread: Vec<String>,
 }
 
 /// The id of a document with this content.
@@ -215,7 +225,28 @@ pub async fn page(
 ) -> Result<Page, ProviderError> {
     let (ids, next) = index.list(namespace, "d/", PAGE, after).await?;
     let found = if ids.is_empty() { BTreeMap::new() } else { index.fetch(namespace, &ids).await? };
-    Ok(Page { documents: found.values().filter_map(|head| document(head, now)).collect(), next })
+    let documents: Vec<_> = found.values().filter_map(|head| document(head, now)).collect();
+    let read: HashSet<_> = documents.iter().map(|document| head_id(&document.id)).collect();
+    let unread = ids.iter().filter(|id| !read.contains(*id));
+    let unread: Vec<_> = unread.map(|id| id.trim_start_matches("d/").to_owned()).collect();
+    if !unread.is_empty() {
+        tracing::warn!(namespace, ?unread, "documents are listed whose first part cannot be read");
+    }
+    Ok(Page { documents, next, unread })
+}
+
+/// Which of these documents have a head in the store, whether or not it lists them.
+pub async fn heads_of(
+    index: &dyn VectorStore,
+    namespace: &str,
+    documents: &[&str],
+) -> Result<Vec<String>, ProviderError> {
+    if documents.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<_> = documents.iter().map(|id| head_id(id)).collect();
+    let found = index.fetch(namespace, &ids).await?;
+    Ok(found.keys().map(|id| id.trim_start_matches("d/").to_owned()).collect())
 }
 
 /// Whether a vector of this id is part of that document.
@@ -247,6 +278,8 @@ fn vector(document: &Document, number: usize, passage: &str, values: Values) -> 
         ]);
         // The store takes no null.
         metadata.extend(document.upload.as_ref().map(|upload| (UPLOAD.to_owned(), json!(upload))));
+        let completed = document.counted_at != document.uploaded_at;
+        metadata.extend(completed.then(|| (COUNTED_AT.to_owned(), json!(document.counted_at))));
     }
     Vector { id: passage_id(&document.id, number), values, metadata }
 }
@@ -271,6 +304,7 @@ fn document(head: &Vector, now: Timestamp) -> Option<Document> {
         state,
         uploaded_at,
         upload: text(UPLOAD),
+        counted_at: head.text(COUNTED_AT).map_or(Some(uploaded_at), |at| at.parse().ok())?,
     })
 }
 
@@ -290,6 +324,7 @@ mod tests {
             state: State::Ready,
             uploaded_at: Timestamp::from_second(now.as_second()),
             upload: Some("0123".into()),
+            counted_at: Timestamp::from_second(now.as_second() - 9),
         };
         let values = Values::encode(&[0.5]).expect("JSON");
         let mut head = vector(&written, 0, "text", values.clone());
@@ -297,6 +332,9 @@ mod tests {
         assert_eq!(document(&head, now), Some(written.clone()));
         let other = vector(&written, 2, "more", values);
         assert!(other.id.starts_with("c/") && document(&other, now).is_none());
+        let mut first = head.clone();
+        first.metadata.remove(COUNTED_AT);
+        assert_eq!(document(&first, now).map(|read| read.counted_at), Some(written.uploaded_at), "no later upload");
 
         head.metadata.insert("state".into(), json!("processing"));
         assert_eq!(document(&head, now).expect("a head").state, State::Processing);

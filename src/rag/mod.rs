@@ -14,7 +14,8 @@ mod text;
 
 pub use answer::{Answer, Asked, Basis, Chunk, Found, Source, expected};
 pub use documents::{
-    Document, Documents, Page, State, UPLOAD, document_id, is_passage, is_passage_of, page, passage_id,
+    COUNTED_AT, Document, Documents, Page, State, UPLOAD, document_id, heads_of, is_passage, is_passage_of, page,
+    passage_id,
 };
 pub use extract::{Extract, ExtractError, Kind, extract, print_passages};
 pub use probe::embedding_of;

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{Patch, PatchParams, PostParams};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, Plan, TenantStatus, Timestamp, Unit, conditions};
 use tenant_operator::ledger::units::Amounts;
 
-use crate::support::{Client, Lab, World, said, shows, stripe, stripe_objects};
+use crate::support::{Client, Lab, World, backup, said, shows, stripe, stripe_objects};
 use crate::usage_billing::{hour_passes, id, price};
 
 /// A lab with the tenant "acme" on a metered plan of 12 queries and 6 documents, and "other" beside it.
@@ -196,4 +196,150 @@ async fn a_snapshot_that_is_older_than_the_loss_is_brought_up_to_what_others_kno
     hour_passes(&lab.world).await;
     lab.world.wait("acme", "billed", |s| s.usage_billing.as_ref().is_some_and(|b| b.meters[0].sent == 12)).await;
     assert_eq!(billed(&lab.world).await, 12, "nothing twice");
+}
+
+async fn queries(world: &World, tenant: &str) -> i64 {
+    world.counted(tenant).await.map_or(0, |usage| usage.used[Unit::Queries])
+}
+
+/// How often the vector store was asked for a list.
+async fn lists(world: &World) -> usize {
+    let log = world.sandbox_get("/_sandbox/requests").await;
+    log.as_array().map_or(0, |all| all.iter().filter(|request| request["path"] == "/vectors/list").count())
+}
+
+/// Usage as the status of a Tenant shows it that another ledger counted, observed at that moment.
+fn shown_by_another(kept: &TenantStatus, queries: i64, observed: Timestamp) -> Value {
+    let mut usage = json!(kept.usage.expect("usage"));
+    (usage["queries"]["used"], usage["observedAt"]) = (json!(queries), json!(observed));
+    json!({"status": {"usage": usage, "usageSource": {"ledger": "another", "began": "2026-01-01T00:00:00Z"}}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_a_backup_brings_back_after_the_recount_is_counted_then() {
+    let mut lab = lab("lost-restored").await;
+    let acme = lab.client("acme").await;
+    let key = acme.key.clone();
+    for number in 1..=2 {
+        store(&acme, number).await;
+    }
+    assert_eq!(answers(&acme, 3).await, 3);
+    assert_eq!(answers(&lab.client("other").await, 1).await, 1);
+    lab.world.wait("acme", "shown", |s| shown(3)(s) && s.usage.is_some_and(|u| u.documents.used == 2)).await;
+    lab.world.wait("other", "shown", shown(1)).await;
+    let exact = level(&lab.world).await;
+    let kept = lab.world.tenants().get("acme").await.expect("there");
+    lab.world.tenants().delete("acme", &Default::default()).await.expect("asked for");
+    lab.world.wait_gone("acme").await;
+    // No garbage collector runs here.
+    drop(lab.world.secrets().delete("acme-api-key", &Default::default()).await);
+
+    lab.world.lose_ledger();
+    lab.world.start_ledger();
+    recounted(&lab.world).await;
+    let status = kept.status.clone().expect("a status");
+    lab.world.tenants().create(&Default::default(), &backup(&kept)).await.expect("restored");
+    lab.world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(level(&lab.world).await, Amounts::ZERO, "the recount of the others is over");
+    assert_eq!(queries(&lab.world, "acme").await, 0);
+    // The status comes back later than the object.
+    let restored =
+        json!({"status": {"quota": status.quota, "usage": status.usage, "usageSource": status.usage_source}});
+    let patch = |name: &'static str, status: Value| {
+        let tenants = lab.world.tenants();
+        async move { tenants.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.expect("patched") }
+    };
+    patch("acme", restored).await;
+    lab.world.until("usage is counted", async || queries(&lab.world, "acme").await == 3).await;
+    lab.world.until("documents are counted", async || level(&lab.world).await == exact).await;
+    lab.world.wait_event("acme", "DocumentsRecounted").await;
+    assert_eq!(lab.world.counted("other").await.map(|usage| usage.used.only(true)), Some(Amounts::ZERO));
+
+    // What a status shows decides by which ledger told it, not by when: it was written while the ledger was lost. A later
+    // backup that shows more counts the rest, and one that shows less nothing.
+    for (shows, has) in [(4, 4), (2, 4), (6, 6)] {
+        patch("other", shown_by_another(&lab.world.status("other").await, shows, Timestamp::now())).await;
+        lab.world.until("it is counted", async || queries(&lab.world, "other").await == has).await;
+        lab.world.wait("other", "shown", shown(has)).await;
+    }
+    // A ledger that began later may have what this one has: both are no sum.
+    let mut later = shown_by_another(&lab.world.status("other").await, 11, Timestamp::now());
+    later["status"]["usageSource"]["began"] = json!(Timestamp::now());
+    patch("other", later).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(queries(&lab.world, "other").await, 6);
+
+    // Another leader counts nothing again.
+    lab.world.replace_controller();
+    assert_eq!(answers(&lab.client_with(&key), 20).await, 9, "what is left of 12");
+    lab.world.wait("acme", "shown", shown(12)).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!((level(&lab.world).await, queries(&lab.world, "other").await), (exact, 6));
+}
+
+/// The vectors of these ids, as the vector store has them.
+async fn vectors(world: &World, namespace: &str, id: &str) -> Value {
+    let url = format!("{}/vectors/fetch?namespace={namespace}&ids={id}", world.sandbox.pinecone_url);
+    let answer = world.http.get(url).header("api-key", "x").send().await.expect("it answers");
+    answer.json::<Value>().await.expect("JSON")["vectors"][id].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_completed_long_after_a_crash_keeps_the_name_that_it_was_counted_under() {
+    let mut lab = lab("lost-completed").await;
+    let acme = lab.client("acme").await;
+    let key = acme.key.clone();
+    let id = store(&acme, 1).await;
+    let exact = level(&lab.world).await;
+    let namespace = lab.world.status("acme").await.namespace.expect("a namespace");
+    let mut head = vectors(&lab.world, &namespace, &format!("d/{id}")).await;
+    let upload = head["metadata"]["upload"].clone();
+    let begun = Timestamp::now().plus(-2 * 24 * 3600);
+    (head["metadata"]["state"], head["metadata"]["uploaded_at"]) = (json!("processing"), json!(begun));
+    let upsert = lab.world.http.post(format!("{}/vectors/upsert", lab.world.sandbox.pinecone_url));
+    let body = json!({"namespace": namespace, "vectors": [head]});
+    let answer = upsert.header("api-key", "x").json(&body).send().await.expect("it answers");
+    assert!(answer.status().is_success(), "{answer:?}");
+    assert_eq!(store(&acme, 1).await, id);
+    assert_eq!(level(&lab.world).await, exact, "once");
+    let head = vectors(&lab.world, &namespace, &format!("d/{id}")).await["metadata"].clone();
+    assert_eq!((&head["upload"], &head["counted_at"], &head["state"]), (&upload, &json!(begun), &json!("ready")));
+
+    lab.world.lose_ledger();
+    lab.world.start_ledger();
+    recounted(&lab.world).await;
+    lab.world.until("counted again", async || level(&lab.world).await == exact).await;
+    assert_eq!(lab.client_with(&key).delete(&id).await, 204);
+    lab.world.until("deleted", async || level(&lab.world).await == Amounts::ZERO).await;
+}
+
+/// The vector store does not list documents of the snapshot, and then does not return what it lists: no proof that they
+/// are gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_the_vector_store_shows_late_or_not_whole_stays_counted() {
+    let mut lab = lab("lost-late").await;
+    lab.world.take_snapshots();
+    let key = lab.client("acme").await.key.clone();
+    for number in 1..=2 {
+        store(&lab.client_with(&key), number).await;
+    }
+    recounted(&lab.world).await;
+    lab.world.kill_ledger();
+    lab.world.start_ledger();
+    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
+    let exact = level(&lab.world).await;
+    let hides = |path: &str, body: Value| json!({"provider": "pinecone", "path": path, "status": 200, "body": body.to_string(), "times": 100_000});
+    lab.world.fault(hides("/vectors/list", json!({"vectors": []}))).await;
+    let before = lists(&lab.world).await;
+    lab.world.lose_ledger();
+    lab.world.start_ledger();
+    lab.world.until("two looks", async || lists(&lab.world).await > before + 1).await;
+    assert_eq!(level(&lab.world).await, exact, "the store has them, and does not list them");
+    lab.world.clear_faults().await;
+    lab.world.fault(hides("/vectors/fetch", json!({"vectors": {}}))).await;
+    lab.world.wait_event("acme", "DocumentsUnreadable").await;
+    assert_eq!(level(&lab.world).await, exact, "they are listed, and cannot be read");
+    lab.world.clear_faults().await;
+    recounted(&lab.world).await;
+    assert_eq!(level(&lab.world).await, exact);
 }

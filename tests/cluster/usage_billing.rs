@@ -22,7 +22,7 @@ const HOUR: i64 = 3600;
 /// A world with a meter for queries, and no controller.
 async fn world(name: &str) -> (World, String) {
     let mut world = World::without_controller(name).await;
-    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1"]);
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
     let meter = [("display_name", "queries"), ("event_name", "queries"), ("default_aggregation[formula]", "sum")];
     let meter = stripe(&world, Method::POST, "/billing/meters", &meter).await;
     (world, id(&meter))
@@ -605,6 +605,33 @@ async fn a_status_from_before_a_change_to_another_meter_bills_nothing_twice() {
     sent(&world, 9).await;
     world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
     assert_eq!(at_stripe(&world).await, (18, 4), "each hour once, on one of the meters");
+}
+
+/// The controller is killed right after it sent an hour, and a person replaces the price at Stripe by one of another meter.
+/// Stripe's sums do not show that hour yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_to_another_meter_right_after_a_crash_sends_no_hour_twice() {
+    let (mut world, [before, after]) = two_meters("usage-crash-meter").await;
+    let backup = json!(world.status("acme").await.usage_billing.expect("billed"));
+    world.sandbox_post("/_sandbox/meters", json!({"shown_after_ms": 25_000})).await;
+    used(&world, "b", 4).await;
+    hour_passes(&world).await;
+    sent(&world, 9).await;
+    world.controllers.remove(0).kill();
+    // As if it was killed before it wrote down what it sent.
+    restore(&world, &backup).await;
+    let (path, item) = item_of(&world, &before).await;
+    let replace = [("items[0][id]", item.as_str()), ("items[0][deleted]", "true"), ("items[1][price]", &after)];
+    stripe(&world, Method::POST, &path, &replace).await;
+    change_price(&world, "usage-crash-meter", &after).await;
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=35"]);
+    world.start_controller();
+    let waits = |billing: &UsageBilling| billing.meters.is_empty() && billing.waiting.iter().any(|w| w.amount == 4);
+    world.wait("acme", "waits for Stripe", |s| s.usage_billing.as_ref().is_some_and(|b| waits(b))).await;
+    used(&world, "c", 2).await;
+    hour_passes(&world).await;
+    sent(&world, 2).await;
+    assert_eq!(at_stripe(&world).await, (11, 3), "each hour once, on one of the meters");
 }
 
 /// A person replaces the price at Stripe while the numbers of its meter differ, and the decision about them is lost with

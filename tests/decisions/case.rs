@@ -314,7 +314,6 @@ pub fn subscription(status: &str) -> ObservedSubscription {
     ObservedSubscription {
         id: "sub_1".into(),
         status: status.into(),
-        latest_invoice: None,
         payment_method: true,
         paused: false,
         trial_ends_at: Some(Timestamp::from_second(NOW + 14 * 24 * 3600)),

@@ -114,14 +114,14 @@ fn a_refund_that_a_person_settles_is_not_made_and_collection_is_paused_all_the_s
     hasty.view.retry_token = Some("2".into());
     assert_eq!(hasty.effects(), [Effect::WaiveRefund], "the retry reads at Stripe whether to charge");
     let mut unnamed = case.clone();
-    let billing = unnamed.observed.billing.as_mut().expect("it was read");
-    billing.subscription.as_mut().expect("one").latest_invoice = Some("in_7".into());
+    unnamed.observed.learn(&Effect::WaiveRefund, Outcome::PaymentNotNamed("in_7".into()));
     let status = unnamed.recorded();
     assert!(fails(&status, "Refunded", "PaymentNotNamed") && status.refund.is_none(), "{status:#?}");
     let said = status.conditions.iter().find(|c| &*c.type_ == "Refunded").expect("a condition").message.to_string();
     let value = format!("{}.in_7", unnamed.view.refund_name());
     assert!(said.contains(&format!("waive-refund={value}.")), "{said}");
     unnamed.view.waived_refund = Some(value);
+    unnamed.observed.payment_not_named = None;
     assert_eq!((unnamed.effects(), unnamed.view.waived_invoice()), (vec![Effect::WaiveRefund], Some("in_7")));
     unnamed.view.waived_refund = Some(format!("{}0.in_7", unnamed.view.refund_name()));
     assert!(!unnamed.view.refund_waived(), "another refund");

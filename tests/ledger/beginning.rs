@@ -32,8 +32,16 @@ async fn a_ledger_begins_once_and_one_that_is_restored_begins_again() {
     assert_eq!(ledger.begin(at(NOON + 9)).await.expect("begun"), Some(first.clone()), "it stays as it is");
     ledger.recounted(&first.id, at(NOON + 1)).await.expect("noted");
     ledger.recounted(&first.id, at(NOON + 2)).await.expect("noted");
+    for (beginning, tenant) in [("another", "lost"), (&first.id, "acme"), (&first.id, "beta"), (&first.id, "acme")] {
+        ledger.recounted_of(beginning, tenant).await.expect("noted");
+    }
     drop(ledger);
     let ledger = open().await;
+    let tenants =
+        async |beginning: &str, after: &str| ledger.recounted_tenants(beginning, after, 9).await.expect("listed");
+    assert_eq!(tenants(&first.id, "").await, ["acme", "beta"]);
+    assert_eq!(tenants(&first.id, "acme").await, ["beta"]);
+    assert!(tenants("another", "").await.is_empty());
     let again = ledger.begin(at(NOON + 9)).await.expect("begun").expect("known");
     assert_eq!((&again.id, again.began, again.recounted), (&first.id, first.began, Some(at(NOON + 1))));
 
@@ -58,6 +66,10 @@ async fn a_ledger_begins_once_and_one_that_is_restored_begins_again() {
     assert_ne!(beginning.id, first.id);
     assert_eq!((beginning.began.at, beginning.began.snapshot), (at(NOON + DAY), Some(at(NOON + 60))));
     assert_eq!(beginning.recounted, None);
+    for beginning in [&first.id, &beginning.id] {
+        let counted = restored.recounted_tenants(beginning, "", 9).await.expect("listed");
+        assert!(counted.is_empty(), "no tenant is counted since it began again");
+    }
     let old = restored.old_documents("acme", "", 10).await.expect("listed");
     let listed: Vec<_> = old.iter().map(|old| (old.operation.as_str(), old.pending, old.amounts)).collect();
     assert_eq!(listed, [("d-acme-stored-f7", false, document()), ("d-acme-under-way-f7", true, document())]);
@@ -105,6 +117,13 @@ async fn the_status_tells_how_the_ledger_began_and_whether_it_was_counted_again(
     let wrong = api.get("/v1/tenants/acme/documents?after=&most=0").await;
     assert_eq!((wrong.0, &wrong.1["code"]), (400, &json!("malformed")));
     assert_eq!(api.get("/v1/tenants/acme/documents?after=&most=9").await, (200, json!([])), "it counted them itself");
+
+    let counted = format!("/v1/recounted?beginning={id}&after=&most=9");
+    assert_eq!(api.get(&counted).await, (200, json!([])));
+    let body = json!({"beginning": id, "tenant": "acme"});
+    assert_eq!(api.ask("POST", "/v1/recounted", body).await.expect("an answer").0, 200);
+    assert_eq!(api.get(&counted).await, (200, json!(["acme"])));
+    assert!(recounting().await, "not all are");
 
     for (beginning, done) in [("another", false), (id.as_str(), true)] {
         let (status, _) = api.ask("POST", "/v1/recounted", json!({"beginning": beginning})).await.expect("an answer");

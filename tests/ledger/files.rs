@@ -88,7 +88,7 @@ async fn a_ledger_of_a_later_version_is_refused_and_left_as_it_is() {
     let before = fs::read(&path).expect("a file");
     refuses(
         &folder,
-        "the ledger has schema 7, and this version of tenant-operator knows 5: install the version that wrote it",
+        "the ledger has schema 7, and this version of tenant-operator knows 6: install the version that wrote it",
     );
     assert_eq!(fs::read(&path).expect("a file"), before);
 }

@@ -154,13 +154,12 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
 }
 
 /// Notes at Stripe that a person settles the refund of the payment that they name. A restored status may be that of a
-/// tenant that was paid for anew since. Where Stripe has no invoice, none is named, and there is nothing to note.
+/// tenant that was paid for anew since. Where nothing was paid, there is nothing to note.
 pub async fn waive_refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Result<Outcome, ProviderError> {
     let view = View::of(tenant, Credentials::default());
-    if let (Some(subscription), Some(invoice)) = (subscription(observed), view.waived_invoice()) {
-        stripe.waive_refund(subscription, invoice).await?;
-    }
-    Ok(Outcome::Done)
+    let Some(subscription) = subscription(observed) else { return Ok(Outcome::Done) };
+    let unnamed = stripe.waive_refund(subscription, view.waived_invoice()).await?;
+    Ok(unnamed.map_or(Outcome::Done, Outcome::PaymentNotNamed))
 }
 
 /// Collects again, in a new period if Stripe says that the last one was refunded. Stripe's record decides, not the

@@ -93,6 +93,16 @@ impl Caches {
         self.tenants.all().into_iter().filter_map(|packed| packed.unpack())
     }
 
+    /// The keys of the Tenants of this kind. Unpacked, ten thousand would take much memory.
+    pub fn keys_where(&self, wanted: impl Fn(&Tenant) -> bool) -> Vec<Key> {
+        self.each_tenant().filter(|tenant| wanted(tenant)).map(|tenant| Key::of(&tenant)).collect()
+    }
+
+    /// The Tenants of these keys, unpacked one after the other.
+    pub fn each_of(&self, keys: Vec<Key>) -> impl Iterator<Item = Arc<Tenant>> {
+        keys.into_iter().filter_map(|key| self.tenant(&key))
+    }
+
     /// The Tenants whose spec names this plan, or for whom it is in force.
     pub fn users_of(&self, plan: &str) -> impl Iterator<Item = Arc<Tenant>> {
         self.tenants.all_where(|packed| packed.uses(plan)).into_iter().filter_map(|packed| packed.unpack())

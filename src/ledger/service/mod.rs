@@ -294,7 +294,7 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/operations/{operation}/void", post(operations::void))
         .route("/v1/operations/{operation}/release", post(operations::release))
         .route("/v1/operations/{operation}/recount", post(operations::recount))
-        .route("/v1/recounted", post(recount::done))
+        .route("/v1/recounted", get(recount::tenants).post(recount::done))
         .route("/v1/tenants/{tenant}/documents", get(recount::documents))
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))

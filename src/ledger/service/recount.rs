@@ -32,11 +32,34 @@ pub async fn documents(
     Ok(Json(shared.store.old_documents(&tenant, &after, most).await?))
 }
 
-/// `POST /v1/recounted`: all that was before is counted again. Of another beginning it says nothing.
+/// Which tenants are asked for: `?beginning=5f0c&after=acme&most=1000`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Since {
+    beginning: String,
+    after: String,
+    most: u32,
+}
+
+/// `GET /v1/recounted`: the tenants that were counted again since a beginning, in the order of their ids.
+pub async fn tenants(
+    State(shared): State<Arc<Shared>>,
+    Parameters(Since { beginning, after, most }): Parameters<Since>,
+) -> Result<Json<Vec<String>>, ServiceProblem> {
+    check_page(most, MOST, "tenants")?;
+    Ok(Json(shared.store.recounted_tenants(&beginning, &after, most).await?))
+}
+
+/// `POST /v1/recounted`: a tenant is counted again, or all tenants of the moment are. Of another beginning it says
+/// nothing.
 pub async fn done(
     State(shared): State<Arc<Shared>>,
-    Body(Recounted { beginning }): Body<Recounted>,
+    Body(Recounted { beginning, tenant }): Body<Recounted>,
 ) -> Result<Json<()>, ServiceProblem> {
+    if let Some(tenant) = tenant {
+        shared.store.recounted_of(&beginning, &String::from(tenant)).await?;
+        return Ok(Json(()));
+    }
     let now = shared.clock.read().now;
     shared.store.recounted(&beginning, now).await?;
     let mut known = shared.beginning.lock().unwrap_or_else(PoisonError::into_inner);

@@ -73,7 +73,18 @@ pub trait Store: std::fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Notes that all that was before a beginning is counted again.
+    /// Notes that what a tenant had stored before a beginning is counted again.
+    async fn recounted_of(&self, _beginning: &str, _tenant: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The tenants that were counted again since a beginning, in the order of their ids after one of them, at most so
+    /// many.
+    async fn recounted_tenants(&self, _beginning: &str, _after: &str, _most: u32) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Notes that all tenants of the moment are counted again.
     async fn recounted(&self, _beginning: &str, _now: Timestamp) -> Result<(), StoreError> {
         Ok(())
     }

@@ -104,17 +104,10 @@ fn is_unsettled(input: &Input) -> bool {
     input.by_stripe() && status.refund.is_none() && owed
 }
 
-/// How a person takes over a refund that the controller would make. With the payment, once Stripe has named it.
+/// How a person takes over a refund that the controller would make. Where something was paid, the controller then names the
+/// payment, which belongs to the value too.
 pub fn waiver(input: &Input) -> String {
-    let name = input.tenant.refund_name();
-    match latest_invoice(input) {
-        Some(invoice) => format!("{WAIVE_REFUND_ANNOTATION}={name}.{invoice}"),
-        None => format!("{WAIVE_REFUND_ANNOTATION}={name}"),
-    }
-}
-
-fn latest_invoice<'a>(input: &'a Input) -> Option<&'a str> {
-    input.observed.billing.as_ref()?.subscription.as_ref()?.latest_invoice.as_deref()
+    format!("{WAIVE_REFUND_ANNOTATION}={}", input.tenant.refund_name())
 }
 
 /// Whether a person has taken over the refund, and the status does not say so yet.
@@ -141,10 +134,10 @@ fn note_waiver(input: &Input) -> Option<Decision> {
     }
     let mut draft = Draft::new(input);
     // The present payment may be a later one than that of a status that a backup brought back.
-    if latest_invoice(input).is_some() && input.tenant.waived_invoice().is_none() {
+    if let Some(invoice) = &input.observed.payment_not_named {
         let message = format!(
-            "A person settles the refund, and the annotation does not name the payment: set {}. Nothing is refunded, and a new start waits \
-             for it",
+            "A person settles the refund, and the annotation names no payment of the last paid period: set {}.{invoice}. Nothing is \
+             refunded, and a new start waits for it",
             waiver(input)
         );
         draft.condition(REFUNDED, ConditionStatus::False, "PaymentNotNamed", &message);

@@ -274,7 +274,6 @@ pub fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscript
         closed_at: s.closed_at(),
         elsewhere: false,
         renews: !s.is_over() && !s.ends_with_period(),
-        latest_invoice: s.latest_invoice.clone(),
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),

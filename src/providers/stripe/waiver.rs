@@ -10,23 +10,25 @@ use super::objects::{Identified, Subscription};
 use super::{ProviderError, Stripe, WAIVED};
 
 impl Stripe {
-    /// Notes that a person settles the refund of the last period, if the invoice that they name was paid for it. The note
-    /// is the subscription's metadata, so it outlives a status that is lost or restored.
-    pub async fn waive_refund(&self, subscription: &str, invoice: &str) -> Result<(), ProviderError> {
+    /// Notes that a person settles the refund of the last paid period, if the invoice that they name was paid for it. The
+    /// note is the subscription's metadata, so it outlives a status that is lost or restored. If they name another one, or
+    /// none, answers an invoice that they can name, and notes nothing.
+    pub async fn waive_refund(&self, subscription: &str, named: Option<&str>) -> Result<Option<String>, ProviderError> {
         let paid = self.last_period(subscription).await?;
-        if !paid.iter().any(|due| due.invoice == invoice) {
-            return Ok(());
-        }
+        let is_named = paid.iter().any(|due| Some(&*due.invoice) == named);
         let new: Vec<_> = paid.into_iter().filter(|due| !due.waived).map(|due| due.invoice).collect();
-        if new.is_empty() {
-            return Ok(());
+        // Nothing was paid, or all of it is noted.
+        let Some(first) = new.first() else { return Ok(None) };
+        if !is_named {
+            return Ok(Some(first.clone()));
         }
         let mut invoices = self.waived(subscription).await?;
         invoices.extend(new);
         let list = invoices.into_iter().collect::<Vec<_>>().join(",");
         let request = UpdateSubscription::new(subscription).metadata(HashMap::from([(WAIVED.to_owned(), list)]));
         // No idempotency key: the same value twice is the same.
-        self.send::<Identified>(&request.build(), None).await.map(drop)
+        self.send::<Identified>(&request.build(), None).await?;
+        Ok(None)
     }
 
     /// The invoices of a subscription whose refund a person settles.

@@ -208,7 +208,9 @@ async fn store(
     let passages = extract.passages();
     let mut document = begun(id, file, passages.len(), app.now());
     if let Some(before) = &there {
-        document.upload = app.metering.begun_before(tenant, before, app.now()).await?;
+        app.metering.begun_before(tenant, before, app.now()).await?;
+        // The document's own name is that of the upload that counted it, however long ago that was.
+        (document.upload, document.counted_at) = (before.upload.clone(), before.counted_at);
     }
     let counting = count(app, tenant, (&document, counts.is_some()), &passages).await?;
     let on_tokens = |tokens| counting.embedded(tokens);
@@ -256,6 +258,7 @@ fn begun(id: String, file: File, passages: usize, now: Timestamp) -> Document {
         state: DocumentState::Processing,
         uploaded_at: now,
         upload: Some(new_upload()),
+        counted_at: now,
     }
 }
 

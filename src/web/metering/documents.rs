@@ -31,8 +31,8 @@ pub struct NewDocument<'a> {
     pub tokens: u64,
 }
 
-/// The name of what a document is counted as. None for a document of a version before the ledger, and for one whose
-/// operation ended long ago.
+/// The name of what a document is counted as. None for a document of a version before the ledger, and for an imported
+/// one.
 fn operation_of(tenant: &Served, document: &Document) -> Option<String> {
     Some(name_of(tenant, document, document.upload.as_deref()?))
 }
@@ -135,14 +135,14 @@ impl Metering {
     }
 
     /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once
-    /// more when the document is gone. Returns the upload that counted it, which stays the document's, so that another
-    /// replica counts it under the same name. None if that upload can be neither pending nor in a journal.
+    /// more when the document is gone. The upload that counted it stays the document's, so that another replica and a
+    /// ledger that lost its data count it under the same name.
     pub async fn begun_before(
         self: &Arc<Self>,
         tenant: &Served,
         document: &Document,
         now: Timestamp,
-    ) -> Result<Option<String>, Problem> {
+    ) -> Result<(), Problem> {
         let account = self.account(tenant, now).await?;
         if let Some(operation) = operation_of(tenant, document) {
             let recounted = recounted(&account, &operation, document);
@@ -150,10 +150,7 @@ impl Metering {
                 .then(|| conclude(&account, operation, Amounts::of_document(document.bytes)));
             self.end([recounted].into_iter().chain(concluded).collect()).await;
         }
-        if !may_be_pending(document, now) {
-            return Ok(None);
-        }
-        Ok(document.upload.clone())
+        Ok(())
     }
 
     /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The
@@ -163,7 +160,7 @@ impl Metering {
         let levels = Amounts::of_document(document.bytes);
         let operation = operation_of(tenant, document);
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
-        let before = || name_of(tenant, document, &document.uploaded_at.as_second().to_string());
+        let before = || name_of(tenant, document, &document.counted_at.as_second().to_string());
         let gone = names::gone(&operation.clone().unwrap_or_else(before));
         let mut entries = Vec::new();
         if let Some(operation) = operation {
@@ -185,14 +182,14 @@ fn conclude(account: &Account, operation: String, levels: Amounts) -> Entry {
 /// What counts a document again in a ledger that lost it.
 fn recounted(account: &Account, operation: &str, document: &Document) -> Entry {
     let Counted { tenant, period, amounts } = counted(account, Amounts::of_document(document.bytes));
-    let body = Dated { tenant, period, amounts, at: Some(document.uploaded_at) };
+    let body = Dated { tenant, period, amounts, at: Some(document.counted_at) };
     Entry::Recount { operation: operation.to_owned(), body }
 }
 
 /// Whether the operation of a document can still be pending, or wait in a journal. The ledger forgets operations some
 /// time after they ended: a settlement of one that is forgotten would count it again.
 fn may_be_pending(document: &Document, now: Timestamp) -> bool {
-    now.since(document.uploaded_at) < i64::from(*PENDING.end())
+    now.since(document.counted_at) < i64::from(*PENDING.end())
 }
 
 /// The first unit that leaves too little, with what it leaves.

@@ -121,7 +121,6 @@ impl State {
                 _ => "incomplete",
             }
             .into(),
-            latest_invoice: None,
             payment_method: true,
             paused: self.paused,
             trial_ends_at: None,

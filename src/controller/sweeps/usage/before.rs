@@ -2,7 +2,7 @@
 //! under one name for each tenant and period, and only what is more than it has, so that a retry, a crash or another
 //! controller counts nothing twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures::{StreamExt, stream};
@@ -10,8 +10,8 @@ use kube::ResourceExt;
 use strum::IntoEnumIterator;
 
 use super::Told;
+use crate::api::usage::{CountedUsage, UsageSource};
 use crate::api::{Tenant, Timestamp, Unit};
-use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::ledger::account::Period;
 use crate::ledger::beginning::{Beginning, used_before};
@@ -22,46 +22,74 @@ use crate::ledger::wire::{Dated, TenantUsage};
 /// Tenants whose usage the controller reports at the same time.
 const AT_ONCE: usize = 16;
 
-/// Whether the status of a tenant shows what an earlier ledger counted.
-pub fn is_to_be_told(tenant: &Tenant, beginning: &Beginning) -> bool {
-    let Some(status) = &tenant.status else { return false };
-    let of_this = status.usage_source.as_ref().is_some_and(|source| *source.ledger == *beginning.id);
-    // What was observed later, it told itself: a version before this one does not note which ledger told it. In the same
-    // second, it had nothing to tell yet.
-    !of_this && status.usage.is_some_and(|usage| usage.observed_at <= beginning.began.at)
+/// What a status shows that a tenant had used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    period: Period,
+    used: Amounts,
+}
+
+impl Before {
+    fn of(usage: &CountedUsage) -> Self {
+        let period = Period { start: usage.period_start, end: usage.period_end };
+        let used = Unit::iter().fold(Amounts::ZERO, |all, unit| all.with(unit, usage.of(unit).used.max(0)));
+        Self { period, used: used.only(false) }
+    }
+}
+
+/// What the status of a tenant shows that an earlier ledger counted.
+fn of_earlier_ledger(tenant: &Tenant, began: &Beginning) -> Option<Before> {
+    let status = tenant.status.as_ref()?;
+    let usage = status.usage.as_ref()?;
+    let earlier = match status.usage_source.as_deref() {
+        Some(source) if *source.ledger == *began.id => false,
+        // One that began later may have counted what this one did: this one's volume was set back.
+        Some(UsageSource { began: Some(its), .. }) => *its <= began.began.at,
+        // A version before this one notes no beginning. What it observed later, this ledger told. In the same second, it
+        // had nothing to tell yet.
+        _ => usage.observed_at <= began.began.at,
+    };
+    earlier.then(|| Before::of(usage))
+}
+
+/// Whether the ledger is still to be told what the status of a tenant shows of before.
+pub fn is_to_be_told(tenant: &Tenant, beginning: &Beginning, known: &HashMap<String, Before>) -> bool {
+    of_earlier_ledger(tenant, beginning).is_some_and(|before| known.get(tenant.tenant_id()) != Some(&before))
 }
 
 /// Reports to the ledger what tenants had used before it began, as far as it does not have that yet.
 pub async fn tell(context: &Context, told: &mut Told) -> Result<(), CallError> {
     let Some(beginning) = told.beginning.clone() else { return Ok(()) };
-    let open = |tenant: &Arc<Tenant>| {
-        is_to_be_told(tenant, &beginning)
-            && !told.known.contains(tenant.tenant_id())
-            && context.claims.is_holder(tenant)
-    };
-    // Their keys: unpacked, ten thousand would take much memory.
-    let tenants: Vec<_> = context.caches.each_tenant().filter(open).map(|tenant| Key::of(&tenant)).collect();
-    if tenants.is_empty() {
+    let keys = context
+        .caches
+        .keys_where(|tenant| is_to_be_told(tenant, &beginning, &told.known) && context.claims.is_holder(tenant));
+    if keys.is_empty() {
         return Ok(());
     }
     context.metrics.ledger_lost.set(beginning.began.at.as_second());
     tracing::warn!(
-        tenants = tenants.len(),
+        tenants = keys.len(),
         began = %beginning.began.at,
         snapshot = beginning.began.snapshot.map(|taken| taken.to_string()),
         "the ledger lost its data: the controller reports what the statuses show; what was used after that is not known"
     );
     let lost = &told.lost;
-    let tenants = tenants.into_iter().filter_map(|key| context.caches.tenant(&key));
-    let calls = tenants.map(|tenant| tell_of(context, &beginning, lost, tenant));
+    let calls = context.caches.each_of(keys).filter_map(|tenant| {
+        let before = of_earlier_ledger(&tenant, &beginning)?;
+        Some(tell_of(context, &beginning, lost, (tenant, before)))
+    });
     let mut told_of = stream::iter(calls).buffer_unordered(AT_ONCE);
-    let mut failed = None;
+    let (mut known, mut failed) = (Vec::new(), None);
     while let Some(one) = told_of.next().await {
         match one {
-            Ok(id) => drop(told.known.insert(id)),
+            Ok(one) => known.push(one),
             Err(error) => failed = Some(error),
         }
     }
+    drop(told_of);
+    told.known.extend(known);
+    // Where the ledger has more than such a status shows, it lists no new line, and the status is written all the same.
+    told.after = 0;
     failed.map_or(Ok(()), Err)
 }
 
@@ -69,22 +97,18 @@ async fn tell_of(
     context: &Context,
     beginning: &Beginning,
     lost: &BTreeMap<String, TenantUsage>,
-    tenant: Arc<Tenant>,
-) -> Result<String, CallError> {
+    (tenant, before): (Arc<Tenant>, Before),
+) -> Result<(String, Before), CallError> {
     let id = tenant.tenant_id().to_owned();
-    let shown = tenant.status.as_ref().and_then(|status| status.usage).map(|usage| {
-        let period = Period { start: usage.period_start, end: usage.period_end };
-        (period, Unit::iter().fold(Amounts::ZERO, |all, unit| all.with(unit, usage.of(unit).used.max(0))))
-    });
-    let unshown = lost.get(&id).map(|usage| (usage.period, usage.used));
-    for (period, used) in shown.into_iter().chain(unshown) {
-        match count(context, beginning, &id, period, used.only(false)).await {
+    let unshown = lost.get(&id).map(|usage| Before { period: usage.period, used: usage.used.only(false) });
+    for Before { period, used } in std::iter::once(before).chain(unshown) {
+        match count(context, beginning, &id, period, used).await {
             Ok(()) => {}
             Err(error @ CallError::Unavailable(_)) => return Err(error),
             Err(error) => tracing::warn!(%error, tenant = tenant.name_any(), "what the status shows is not counted"),
         }
     }
-    Ok(id)
+    Ok((id, before))
 }
 
 async fn count(
@@ -102,4 +126,58 @@ async fn count(
         at: None::<Timestamp>,
     };
     context.ledger.recount(&used_before(&beginning.id, id, period.start), &body).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ledger::beginning::Began;
+
+    const BEGAN: i64 = 1_800_000_000;
+
+    /// A tenant whose status shows usage, observed so many seconds after the ledger began.
+    fn tenant(observed: i64, source: &serde_json::Value) -> Tenant {
+        let spec = json!({"companyName": "A", "adminEmail": "a@b.example", "tenantId": "t1"});
+        let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
+        let at = |seconds| Timestamp::from_second(BEGAN + seconds);
+        let usage = json!({"observedAt": at(observed), "periodStart": at(-99), "periodEnd": at(999),
+            "queries": {"used": 7}, "documents": {"used": 2}});
+        tenant.status = Some(serde_json::from_value(json!({"usage": usage, "usageSource": source})).expect("a status"));
+        tenant
+    }
+
+    #[test]
+    fn the_ledger_that_told_the_usage_decides_and_the_time_only_where_no_ledger_is_named() {
+        let began = Began { at: Timestamp::from_second(BEGAN), snapshot: None };
+        let beginning = Beginning { id: "this".into(), began, recounted: None };
+        let at = |seconds| Timestamp::from_second(BEGAN + seconds);
+        for (observed, source, told) in [
+            (-5, json!({"ledger": "this", "began": at(0)}), false),
+            (-5, json!({"ledger": "before", "began": at(-50)}), true),
+            (5, json!({"ledger": "before", "began": at(-50)}), true),
+            (-5, json!({"ledger": "later", "began": at(50)}), false),
+            (-5, json!({"ledger": "before"}), true),
+            (5, json!({"ledger": "before"}), false),
+            (0, json!(null), true),
+            (5, json!(null), false),
+        ] {
+            let tenant = tenant(observed, &source);
+            assert_eq!(is_to_be_told(&tenant, &beginning, &HashMap::new()), told, "{observed} {source}");
+        }
+    }
+
+    #[test]
+    fn a_status_that_shows_something_else_than_was_told_is_told_again() {
+        let began = Began { at: Timestamp::from_second(BEGAN), snapshot: None };
+        let beginning = Beginning { id: "this".into(), began, recounted: None };
+        let mut tenant = tenant(-5, &json!(null));
+        let before = of_earlier_ledger(&tenant, &beginning).expect("usage");
+        assert_eq!(before.used, Amounts::of(Unit::Queries, 7), "levels are counted from the vector store");
+        let known = HashMap::from([("t1".to_owned(), before)]);
+        assert!(!is_to_be_told(&tenant, &beginning, &known));
+        tenant.status.as_mut().and_then(|status| status.usage.as_mut()).expect("usage").queries.used = 9;
+        assert!(is_to_be_told(&tenant, &beginning, &known));
+    }
 }

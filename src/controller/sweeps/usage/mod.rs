@@ -7,7 +7,7 @@
 mod before;
 mod shown;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ use crate::controller::context::Context;
 use crate::ledger::beginning::Beginning;
 use crate::ledger::client::CallError;
 use crate::ledger::wire::TenantUsage;
+
+use before::Before;
 
 /// Tenants a page of the ledger's answer.
 const PAGE: u32 = 1000;
@@ -43,9 +45,9 @@ struct Told {
     waiting: BTreeMap<String, TenantUsage>,
     /// What an earlier ledger told, and no status showed before it was lost.
     lost: BTreeMap<String, TenantUsage>,
-    /// The tenants of which the ledger knows what they had used before it began.
-    known: HashSet<String>,
-    /// Whether it knows that of all tenants.
+    /// What the ledger was told that tenants had used before it began, by the tenants' ids.
+    known: HashMap<String, Before>,
+    /// Whether it was told that of all tenants in this pass.
     knows_all: bool,
     /// The tenant that was tried last. The next pass goes on after it.
     last: String,
@@ -82,8 +84,9 @@ pub async fn show(context: Arc<Context>, every: Duration) {
     for pass in 0_u32.. {
         if pass.is_multiple_of(ALL) {
             told.after = 0;
-            told.knows_all = false;
         }
+        // A backup may have brought back a status since.
+        told.knows_all = false;
         let read = read(&context, &mut told).await;
         note(&context, &mut told, read);
         write(&context, &mut told, every).await;
@@ -120,19 +123,23 @@ async fn look(context: &Context, told: &mut Told) -> Result<(), CallError> {
 
 async fn read(context: &Context, told: &mut Told) -> Result<(), CallError> {
     look(context, told).await?;
+    let (mut after, mut pages) = (told.after, Vec::new());
     loop {
-        let page = context.ledger.usage_after(told.after, PAGE).await?;
-        // Was it still the same ledger that told the page?
-        if !told.is_of(context.ledger.status().await?.beginning.as_ref()) {
-            return Err(CallError::Unavailable("it began again meanwhile".into()));
-        }
+        let page = context.ledger.usage_after(after, PAGE).await?;
         let more = page.len() >= PAGE as usize;
-        told.after = page.iter().map(|usage| usage.seq).fold(told.after, i64::max);
-        told.waiting.extend(page.into_iter().map(|usage| (usage.tenant.clone(), usage)));
+        after = page.iter().map(|usage| usage.seq).fold(after, i64::max);
+        pages.extend(page);
         if !more {
-            return Ok(());
+            break;
         }
     }
+    // A ledger never has the name of an earlier one again, so this answer holds for all pages.
+    if !told.is_of(context.ledger.status().await?.beginning.as_ref()) {
+        return Err(CallError::Unavailable("it began again meanwhile".into()));
+    }
+    told.after = after;
+    told.waiting.extend(pages.into_iter().map(|usage| (usage.tenant.clone(), usage)));
+    Ok(())
 }
 
 /// What became of a write.
@@ -174,7 +181,7 @@ async fn write_usage(context: &Context, told: &mut Told, writes: &mut usize) {
         };
         let beginning = told.beginning.as_ref();
         // Its status is all that is known of before.
-        if beginning.is_some_and(|beginning| before::is_to_be_told(&tenant, beginning) && !told.known.contains(id)) {
+        if beginning.is_some_and(|beginning| before::is_to_be_told(&tenant, beginning, &told.known)) {
             told.knows_all = false;
             continue;
         }

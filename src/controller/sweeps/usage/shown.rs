@@ -51,7 +51,8 @@ fn lacks(source: Option<&UsageSource>) -> Option<(Timestamp, Timestamp)> {
 /// Which ledger told it, and what that one lacks of the period.
 fn source(status: &TenantStatus, period_start: Timestamp, beginning: &Beginning) -> UsageSource {
     let before = status.usage_source.as_deref();
-    let nothing = UsageSource { ledger: beginning.id.as_str().into(), missing_since: None, missing_until: None };
+    let (ledger, began) = (beginning.id.as_str().into(), Some(beginning.began.at));
+    let nothing = UsageSource { ledger, began, missing_since: None, missing_until: None };
     let Some(usage) = status.usage else { return nothing };
     if let Some(before) = before.filter(|before| *before.ledger == *beginning.id) {
         return if usage.period_start == period_start { before.clone() } else { nothing };

@@ -21,6 +21,8 @@ pub struct Look<'a> {
     pub wanted: &'a [UsagePrice],
     pub plans: &'a [Arc<Plan>],
     pub now: Timestamp,
+    /// Whether Stripe's sums may lack what was sent, also by a controller that was killed since.
+    pub lags: bool,
 }
 
 /// A metered item of ours, with what is known of it.

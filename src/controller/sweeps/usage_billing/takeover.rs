@@ -18,7 +18,8 @@ use crate::providers::stripe::{MeteredItem, UsageSubscription};
 pub enum Begun<'a> {
     /// It stands so.
     Item(Billed<'a>),
-    /// The numbers before it differ. What is left waits until a person has decided, and the other units go on.
+    /// Stripe may not show yet what was sent, or the numbers before it differ. What is left waits until Stripe shows it, or
+    /// until a person has decided, and the other units go on.
     Held(WaitingUsage, Trouble),
 }
 
@@ -120,6 +121,11 @@ impl Look<'_> {
         let begins = hour_of(one.item.created);
         let mut waiting = WaitingUsage { until: if waited { waiting.until } else { begins }, ..waiting.clone() };
         let rows = rows_to_take_over(&waiting, &hours, begins);
+        // What Stripe does not show yet would be sent a second time, to another meter, where its identifier is new.
+        if self.lags {
+            let amount = rows.iter().map(|row| row.amount).sum();
+            return Ok(Begun::Held(held(waiting, amount, begins, closed_until), Trouble::Settling));
+        }
         let until = self.until(there, one.item, closed_until);
         let (had, meters) = self.had(there, &waiting, &one, until).await?;
         let item = (unit, one.item);

@@ -67,7 +67,9 @@ async fn look(
     let plans = context.caches.all_plans();
     let Some(plan) = plans.iter().find(|plan| plan.name_any() == live.plan_in_force()) else { return Ok(None) };
     let wanted = &plan.spec.usage_prices;
-    let looked = Look { context, meters, tenant: &live, wanted, plans: &plans, now }.run(subscription).await;
+    let lags = |known: &Known| known.sent_at.is_some_and(|at| now.since(at) < lag);
+    let look = Look { context, meters, tenant: &live, wanted, plans: &plans, now, lags: lags(known) };
+    let looked = look.run(subscription).await;
     let (billing, trouble) = match looked {
         Ok(looked) => {
             known.soon = looked.soon;
@@ -78,15 +80,15 @@ async fn look(
         }
         Err(trouble) => (None, Some(trouble)),
     };
-    let settling = known.sent_at.is_some_and(|at| now.since(at) < lag);
+    let settling = lags(known);
     let trouble = trouble.map(|trouble| match trouble {
         Trouble::Differs { .. } if settling => Trouble::Settling,
         trouble => trouble,
     });
     // Numbers that may lag are not shown, and are nothing to decide by.
-    let lags = matches!(trouble, Some(Trouble::Settling));
+    let hidden = matches!(trouble, Some(Trouble::Settling));
     let billing = billing.map(|mut billing| {
-        let before = live.status.as_ref().and_then(|status| status.usage_billing.as_ref()).filter(|_| lags);
+        let before = live.status.as_ref().and_then(|status| status.usage_billing.as_ref()).filter(|_| hidden);
         if let Some(before) = before {
             billing.differences.clone_from(&before.differences);
         }

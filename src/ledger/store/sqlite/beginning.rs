@@ -17,10 +17,13 @@ use crate::ledger::wire::OldDocument;
 pub const TABLE: &str =
     "CREATE TABLE beginning (id TEXT PRIMARY KEY, at INTEGER, snapshot_at INTEGER, recounted_at INTEGER) STRICT;";
 
+/// The tenants that the controller has counted again since the ledger began.
+pub const RECOUNTED: &str = "CREATE TABLE recounted (tenant TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;";
+
 /// Writes that the ledger begins, empty or with a snapshot. When it begins is written once it runs and knows the time.
 pub fn put(connection: &Connection, snapshot: Option<Timestamp>) -> rusqlite::Result<()> {
     let id = hex::encode(rand::random::<[u8; 8]>());
-    connection.execute("DELETE FROM beginning", [])?;
+    connection.execute_batch("DELETE FROM beginning; DELETE FROM recounted;")?;
     let sql = "INSERT INTO beginning (id, snapshot_at) VALUES (?, ?)";
     connection.execute(sql, params![id, snapshot.map(Timestamp::as_second)]).map(drop)
 }
@@ -62,6 +65,24 @@ fn note_used(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Res
 pub fn recounted(connection: &Connection, beginning: &str, now: Timestamp) -> rusqlite::Result<()> {
     let sql = "UPDATE beginning SET recounted_at = ? WHERE id = ? AND recounted_at IS NULL";
     connection.execute(sql, params![now.as_second(), beginning]).map(drop)
+}
+
+/// Notes that what a tenant had stored before a beginning is counted again. Of another beginning it says nothing.
+pub fn recounted_of(connection: &Connection, beginning: &str, tenant: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT OR IGNORE INTO recounted (tenant) SELECT ?2 FROM beginning WHERE id = ?1";
+    connection.execute(sql, [beginning, tenant]).map(drop)
+}
+
+/// The tenants that were counted again since a beginning, in the order of their ids after one of them.
+pub fn recounted_tenants(
+    connection: &Connection,
+    beginning: &str,
+    after: &str,
+    most: u32,
+) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT tenant FROM recounted
+         WHERE tenant > ?2 AND EXISTS (SELECT 1 FROM beginning WHERE id = ?1) ORDER BY tenant LIMIT ?3";
+    connection.prepare_cached(sql)?.query_map(params![beginning, after, most], |row| row.get(0))?.collect()
 }
 
 /// Documents that were counted before the ledger began and not released.

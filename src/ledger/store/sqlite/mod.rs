@@ -184,6 +184,16 @@ impl Store for Sqlite {
         self.writer.write(When::Now, move |connection| beginning::recounted(connection, &id, now)).await
     }
 
+    async fn recounted_of(&self, beginning: &str, tenant: &str) -> Result<(), StoreError> {
+        let (id, tenant) = (beginning.to_owned(), tenant.to_owned());
+        self.writer.write(When::Now, move |connection| beginning::recounted_of(connection, &id, &tenant)).await
+    }
+
+    async fn recounted_tenants(&self, beginning: &str, after: &str, most: u32) -> Result<Vec<String>, StoreError> {
+        let (id, after) = (beginning.to_owned(), after.to_owned());
+        self.read(move |connection| beginning::recounted_tenants(connection, &id, &after, most)).await
+    }
+
     async fn old_documents(&self, tenant: &str, after: &str, most: u32) -> Result<Vec<OldDocument>, StoreError> {
         let (tenant, after) = (tenant.to_owned(), after.to_owned());
         self.read(move |connection| beginning::old_documents(connection, &tenant, &after, most)).await

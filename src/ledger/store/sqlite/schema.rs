@@ -12,7 +12,7 @@ use crate::ledger::store::{hours, migration};
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 
 fn first() -> String {
     let amounts = |prefix| declared(prefix, "INTEGER");
@@ -82,6 +82,9 @@ pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreErr
     }
     if version < 5 {
         transaction.execute_batch(beginning::TABLE)?;
+    }
+    if version < 6 {
+        transaction.execute_batch(beginning::RECOUNTED)?;
     }
     if version < 1 {
         beginning::put(&transaction, None)?;
