@@ -112,18 +112,27 @@ pub async fn publish_verifying_key(client: &Client, namespace: &str, key: &Verif
     }
 }
 
-/// The published key set. None before a controller has run.
-pub async fn verifying_key_set(client: &Client, namespace: &str) -> Result<Option<Value>, kube::Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
-    let text = api.get_opt(VERIFYING_KEY).await?.and_then(|map| map.data).and_then(|mut data| data.remove(KEY_SET));
-    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+/// The public key of API keys, with the key set that publishes it.
+#[derive(Clone, Debug)]
+pub struct PublishedKey {
+    /// The key.
+    pub key: VerifyingKey,
+    /// The set, as JSON Web Keys (RFC 7517).
+    pub set: Value,
 }
 
-/// The key in it.
-pub async fn verifying_key(client: &Client, namespace: &str) -> Result<Option<VerifyingKey>, kube::Error> {
-    let set = verifying_key_set(client, namespace).await?;
-    let bytes = set.as_ref().and_then(|set| set["keys"][0]["x"].as_str()).and_then(|x| BASE64.decode(x).ok());
-    Ok(bytes.and_then(|bytes| VerifyingKey::try_from(bytes.as_slice()).ok()))
+impl PublishedKey {
+    fn of(set: Value) -> Option<Self> {
+        let bytes = set["keys"][0]["x"].as_str().and_then(|x| BASE64.decode(x).ok())?;
+        Some(Self { key: VerifyingKey::try_from(bytes.as_slice()).ok()?, set })
+    }
+}
+
+/// Reads the published key. None before a controller has run.
+pub async fn verifying_key(client: &Client, namespace: &str) -> Result<Option<PublishedKey>, kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let text = api.get_opt(VERIFYING_KEY).await?.and_then(|map| map.data).and_then(|mut data| data.remove(KEY_SET));
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).and_then(PublishedKey::of))
 }
 
 /// Hashes addresses and makes tokens.

@@ -229,7 +229,7 @@ fn the_architecture_names_every_folder() {
 
 /// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that
 /// people read can change without changing what happens.
-const READ_CONDITIONS: [(&str, &str); 16] = [
+const READ_CONDITIONS: [(&str, &str); 17] = [
     ("api/tenant.rs", "`kubectl get` prints whether a tenant is Ready"),
     ("api/earlier.rs", "the facts that an earlier version kept in them"),
     ("lifecycle/status.rs", "what is shown is compared with what is to be shown"),
@@ -245,6 +245,7 @@ const READ_CONDITIONS: [(&str, &str); 16] = [
     ("cli/export.rs", "prints how far an export is"),
     ("cli/list.rs", "prints the reason of Ready, and lists those that are not Ready"),
     ("cli/usage_billed.rs", "prints whether Stripe has all usage"),
+    ("cli/usage_lines.rs", "prints what the controller found at Stripe, without a key of its own"),
     ("cli/why.rs", "prints what a tenant waits for"),
 ];
 /// Shown to customers as the steps of their account; by whether they hold, and never by their reason.

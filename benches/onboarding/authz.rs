@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::lab::{Process, quantile};
 use crate::ledger::OneTenant;
+use crate::targets::{Wanted, judge};
 use crate::web::{accepted, start};
 
 const NAMESPACE: &str = "bench-authz";
@@ -42,17 +43,18 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let consume = format!("{url}/authz?consume=queries");
 
     let bare_pace = closed(&http, &bare_url, key, REQUESTS, "an axum server that answers 204").await?;
-    let check_pace = closed(&http, &check, key, REQUESTS, "/authz, check").await?;
+    let check_pace = closed(&http, &check, key, REQUESTS, CHECK).await?;
     let consume_pace = closed(&http, &consume, key, COUNTED, "/authz, consume").await?;
     println!(
         "/authz beside the axum server: check {:.2} of its pace (wanted: at least 0.7), consume {:.2}",
         check_pace / bare_pace,
         consume_pace / bare_pace
     );
+    judge("pace of checks beside a bare server", check_pace / bare_pace, Wanted::AtLeast(0.7));
     let mut bare_p95 = None;
     for (process, url, what) in [
         (&bare, &bare_url, "an axum server that answers 204"),
-        (&web, &check, "/authz, check"),
+        (&web, &check, CHECK),
         (&web, &consume, "/authz, consume"),
     ] {
         one_core(process.0.id());
@@ -66,9 +68,15 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
                 p95 / beside
             );
         }
+        if what == CHECK {
+            judge("p95 of checks in ms", p95 * 1000.0, Wanted::Under(10.0));
+        }
     }
     Ok(())
 }
+
+/// A check, which is judged.
+const CHECK: &str = "/authz, check";
 
 /// The bare server, until it is killed.
 pub async fn bare() -> anyhow::Result<()> {

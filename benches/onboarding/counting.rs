@@ -15,6 +15,7 @@ use tenant_operator_dev::cluster::Cluster;
 use crate::authz::{bare_server, server};
 use crate::lab::quantile;
 use crate::ledger::{self, OneTenant};
+use crate::targets::{Wanted, judge};
 use crate::web::{accepted, start};
 
 const NAMESPACE: &str = "bench-counting";
@@ -63,6 +64,11 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
             not[1],
             counted[0] - not[0] + CALLS * call,
             counted[0] / (not[0] - CALLS * call)
+        );
+        judge(
+            format!("ms of counting, {in_flight} in flight"),
+            counted[0] - not[0] + CALLS * call,
+            Wanted::AtMost(3.0),
         );
     }
     Ok(())

@@ -20,6 +20,7 @@ use tenant_operator::ledger::units::Amounts;
 use crate::lab::{Process, quantile};
 use crate::ledger::TENANTS;
 use crate::lines::{YEAR, most_lines};
+use crate::targets::{Wanted, judge};
 
 /// The ledger that the lines are of.
 const LEDGER: &str = "bench";
@@ -76,6 +77,11 @@ async fn measure(folder: &Path) -> anyhow::Result<()> {
                 merged.half / small.half,
                 file.times(),
                 file.half / merged.half
+            );
+            judge(
+                format!("ms of {} in ClickHouse, merged, {lines} lines", file.what),
+                merged.most,
+                Wanted::Under(300.0),
             );
         }
         println!("  merging took {merging:.1} s");

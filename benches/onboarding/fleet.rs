@@ -15,6 +15,7 @@ use tenant_operator_dev::cluster::Cluster;
 use crate::lab::{
     Controller, Cpu, IN_FLIGHT, Providers, active, create_all, namespace, quantile, tenant, until, welcomed,
 };
+use crate::targets::{Wanted, judge};
 
 const OUTAGE: Duration = Duration::from_mins(1);
 const SIGNUPS: usize = 40;
@@ -55,6 +56,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         pressed.1,
         pressed.1 / idle.1
     );
+    judge("p99 of signups under load beside an idle system", pressed.1 / idle.1, Wanted::AtMost(2.0));
     Ok(())
 }
 
@@ -87,6 +89,7 @@ async fn outage(api: &Api<Tenant>, controller: &Controller, count: usize) -> any
         n / seconds,
         n / seconds * writes / floor
     );
+    judge("pace by writes after an outage beside a bare client", n / seconds * writes / floor, Wanted::AtLeast(0.7));
     until(api, count, welcomed).await
 }
 
@@ -122,6 +125,7 @@ async fn steady(controller: &Controller, count: usize) -> anyhow::Result<()> {
         controller.resident_mb()?,
         controller.own_mb()?
     );
+    judge("own MB of the steady controller", controller.own_mb()?, Wanted::Under(100.0));
     Ok(())
 }
 
@@ -153,6 +157,7 @@ async fn restart(controller: Controller, cluster: &Cluster, count: usize) -> any
         "restart with {count} tenants: synced {synced:.1} s after it got the lease (wanted: under 5), {writes} API writes, resident {:.0} MB",
         controller.resident_mb()?
     );
+    judge("s until a restarted controller is synced", synced, Wanted::Under(5.0));
     // One full comparison an hour, and a look at the events and the disputes each ten minutes.
     println!(
         "calls of one full comparison: {} to Stripe, {} to Pinecone; an hour costs {} and {}",

@@ -19,6 +19,7 @@ use tenant_operator_dev::cluster::Cluster;
 use crate::authz::bare_server;
 use crate::lab::{self, Controller, Process, active, quantile, tenant, until};
 use crate::programs::program;
+use crate::targets::{Wanted, judge};
 use crate::web::{self, memory_mb, resident_mb};
 
 /// Operations of one measurement.
@@ -94,6 +95,11 @@ async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
         println!("the ledger, {in_flight} in flight: {}{wanted}", counted.told());
         println!("  a server that keeps nothing: {}", bare.told());
         let [reserve, settle] = counted.calls.each_mut().map(|times| quantile(times, 0.5) * 1000.0);
+        if in_flight == JUDGED {
+            let [late, later] = counted.calls.each_mut().map(|times| quantile(times, 0.99) * 1000.0);
+            judge("p50 of the ledger's slower call in ms", reserve.max(settle), Wanted::Under(1.0));
+            judge("p99 of the ledger's slower call in ms", late.max(later), Wanted::Under(15.0));
+        }
         println!(
             "  {:.2} of its pace; the disk keeps 4 KiB in p50 {disk:.2} ms: a reservation takes {:.1} times, a settlement {:.1} times \
              as long",
@@ -159,6 +165,7 @@ async fn events(client: &LedgerClient) -> anyhow::Result<()> {
              times as many",
             pace / EVENTS_A_SECOND
         );
+        judge(format!("events a second, {what}"), pace, Wanted::AtLeast(EVENTS_A_SECOND));
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use tenant_operator::api::{Phase, Tenant, TenantStatus, data_namespace};
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, IN_FLIGHT, Providers, active, namespace, quantile, tenant, until, welcomed};
+use crate::targets::{Wanted, judge};
 
 const NAMESPACE: &str = "bench-life";
 /// Documents of the tenant that is exported, and the passages of each.
@@ -104,6 +105,7 @@ async fn plans(api: &Api<Tenant>) -> anyhow::Result<()> {
         quantile(&mut seconds, 0.5),
         quantile(&mut seconds, 0.99)
     );
+    judge("p99 of another plan in s", quantile(&mut seconds, 0.99), Wanted::AtMost(1.0));
     Ok(())
 }
 
@@ -121,6 +123,7 @@ async fn suspensions(api: &Api<Tenant>, count: usize) -> anyhow::Result<()> {
         "{count} customers suspended at {:.0} and resumed at {:.0} a minute, with 100 calls to Stripe a second allowed (wanted: 1,000 a minute)",
         rates[0], rates[1]
     );
+    judge("suspensions and resumptions a minute", rates[0].min(rates[1]), Wanted::AtLeast(1000.0));
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tenant_operator::ledger::client::LedgerClient;
 
 use crate::lab::quantile;
 use crate::ledger::{TENANTS, pairs, started};
+use crate::targets::{Wanted, judge};
 
 /// Lines of the largest measurement.
 const LINES: i64 = 10_000_000;
@@ -69,6 +70,7 @@ async fn measure(folder: &Path) -> anyhow::Result<()> {
         for (n, (what, ms)) in told.iter().enumerate() {
             let growth = first.as_ref().map_or(1.0, |first| ms / first[n].1);
             println!("  {what}: {ms:.2} ms (wanted: under 300 ms), {growth:.2} of the first size");
+            judge(format!("ms of {what}, {lines} lines"), *ms, Wanted::Under(300.0));
         }
         let client = LedgerClient::new(url, &LedgerKey::read(&folder.join("key"))?, Duration::from_secs(10))?;
         let mut counted = pairs(&client, &format!("at-{lines}"), OPERATIONS, IN_FLIGHT).await?;

@@ -1,4 +1,5 @@
-//! `make bench`: speed, memory and what a large fleet costs, side by side in one run, with ratios.
+//! `make bench`: speed, memory and what a large fleet costs, side by side in one run, with ratios. It fails if a target
+//! is missed.
 
 // Counts and seconds of a benchmark are far from where these casts lose anything.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -17,6 +18,7 @@ mod peer;
 #[path = "../../tests/cluster/programs.rs"]
 mod programs;
 mod speed;
+mod targets;
 #[path = "../../tests/cluster/support/tenant.rs"]
 mod tenant;
 mod web;
@@ -91,5 +93,6 @@ async fn main() -> anyhow::Result<()> {
     };
     cluster.stop().await;
     drop(std::fs::remove_dir_all(folder));
-    outcome
+    outcome?;
+    targets::summary()
 }

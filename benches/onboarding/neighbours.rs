@@ -13,6 +13,7 @@ use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, active, namespace, quantile, tenant, until};
 use crate::ledger;
+use crate::targets::{Wanted, judge};
 use crate::web::{accepted, key, start};
 
 const NAMESPACE: &str = "bench-neighbours";
@@ -80,6 +81,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
             beside * 1000.0,
             beside / alone
         );
+        judge(format!("p99 beside a tenant that {what}"), beside / alone, Wanted::AtMost(2.0));
     }
     Ok(())
 }

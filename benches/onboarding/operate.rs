@@ -8,6 +8,7 @@ use kube::Client;
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Providers, namespace, quantile};
+use crate::targets::{Wanted, judge};
 
 const NAMESPACE: &str = "bench-operate";
 const ROUNDS: usize = 5;
@@ -31,6 +32,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         quantile(&mut starts, 0.5),
         quantile(&mut starts, 1.0)
     );
+    judge("s until a controller leads", quantile(&mut starts, 1.0), Wanted::Under(2.0));
     let mut graceful = failovers(cluster, "TERM", ROUNDS).await?;
     let mut killed = failovers(cluster, "KILL", 2).await?;
     println!(
@@ -41,11 +43,14 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         quantile(&mut killed, 0.5),
         quantile(&mut killed, 1.0)
     );
+    judge("s of a failover in order", quantile(&mut graceful, 1.0), Wanted::Under(1.0));
+    judge("s of a failover after kill -9", quantile(&mut killed, 1.0), Wanted::Under(15.0));
     let mut checked = Vec::new();
     for _ in 0..ROUNDS {
         checked.push(preflight(cluster)?);
     }
     println!("preflight, all checks: {:.2} s (wanted: under 3)", quantile(&mut checked, 0.5));
+    judge("s of a preflight", quantile(&mut checked, 0.5), Wanted::Under(3.0));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use kube::api::PostParams;
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Cpu, Providers, active, create_all, namespace, quantile, single, tenant, until};
+use crate::targets::{Wanted, judge};
 
 const TENANTS: usize = 1000;
 const ROUNDS: usize = 3;
@@ -123,6 +124,8 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         ratio(|c| &mut c.singles, 0.5),
         ratio(|c| &mut c.singles, 0.99)
     );
+    judge("speed beside controller-runtime", ratio(|c| &mut c.rates, 0.5), Wanted::Over(1.0));
+    judge("p99 of single ones beside controller-runtime", ratio(|c| &mut c.singles, 0.99), Wanted::Under(1.0));
     Ok(())
 }
 

@@ -13,6 +13,7 @@ use tenant_operator::api::{Phase, Tenant, TenantStatus};
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{self, Controller, Cpu, IN_FLIGHT, active, create_all, namespace, quantile, tenant, until, welcomed};
+use crate::targets::{Wanted, judge};
 
 const TENANTS: usize = 1000;
 
@@ -103,6 +104,9 @@ pub async fn many(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         welcomed - seconds
     );
     println!("controller, resident with {TENANTS} tenants: {memory:.0} MB (wanted: under 60)");
+    judge("pace beside a bare client with five writes", of_five / seconds, Wanted::AtLeast(0.85));
+    judge("API writes of a tenant until Active", (onboarding - before.0) as f64 / n + 1.0, Wanted::AtMost(5.0));
+    judge("resident MB of the controller with many tenants", memory, Wanted::Under(60.0));
     Ok(())
 }
 
@@ -115,5 +119,6 @@ pub async fn single(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         quantile(&mut times, 0.5),
         quantile(&mut times, 0.99)
     );
+    judge("p99 of a single tenant in s", quantile(&mut times, 0.99), Wanted::Under(1.0));
     Ok(())
 }

@@ -11,6 +11,8 @@ mod node;
 #[allow(dead_code)]
 #[path = "../../tests/pods/release.rs"]
 mod release;
+#[path = "../onboarding/targets.rs"]
+mod targets;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -48,7 +50,8 @@ async fn main() -> anyhow::Result<()> {
     let outcome = measure(&node).await;
     node.stop().await;
     drop(std::fs::remove_dir_all(folder));
-    outcome
+    outcome?;
+    targets::summary()
 }
 
 async fn measure(node: &Node) -> anyhow::Result<()> {
@@ -75,6 +78,8 @@ async fn measure(node: &Node) -> anyhow::Result<()> {
              {:.1} s",
             started.0, started.1, created.0, created.1
         );
+        let what = format!("s from start to ready of {component}");
+        targets::judge(what, started.1, targets::Wanted::Under(2.0));
     }
     idle(&client, &pods).await
 }

@@ -4,6 +4,7 @@
 mod admin_args;
 mod adopt;
 mod audit;
+mod billed_numbers;
 mod confirm;
 mod controller;
 mod crds;
@@ -347,7 +348,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => history::run(&cli.kube, args).await,
         Command::Delete(args) => desired::delete(&cli.kube, args).await,
         Command::Reactivate(args) => desired::reactivate(&cli.kube, args).await,
-        Command::Usage(args) => usage::run(&cli.kube, args).await,
+        Command::Usage(args) => return usage::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::LogLevel(args) => log_level::run(args).await,

@@ -29,10 +29,10 @@ pub struct PastArgs {
     /// The same, and so many days of UTC (1 to 93), today first. Needs NAME.
     #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
-    /// For --history, --days and --lines: the ledger's URL.
+    /// For --history, --days and --billed: the ledger's URL.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
     ledger_url: Url,
-    /// For --history, --days and --lines: the namespace of the operator's own Secrets, one of which holds the ledger's key.
+    /// For --history, --days and --billed: the namespace of the operator's own Secrets, one of which holds the ledger's key.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
 }

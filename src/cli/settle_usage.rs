@@ -11,7 +11,7 @@ use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Timestamp, Unit, UsageBilling}
 
 /// Decide about usage whose numbers differ, or that waits for a price.
 ///
-/// `kubectl tenant usage NAME --billed` shows the numbers, and `--lines` the hours behind them. Nothing is decided without
+/// `kubectl tenant usage NAME --billed` shows the numbers, and `--hours` the hours behind them. Nothing is decided without
 /// --confirm, and the decision holds for the numbers that are shown now: if they change meanwhile, decide again. The
 /// controller carries it out within two minutes, writes an Event, and keeps it in `status.usageBilling.decision`.
 ///

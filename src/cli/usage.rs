@@ -1,12 +1,15 @@
 //! `kubectl tenant usage`: what tenants have used of their plans.
 
+use std::process::ExitCode;
+
 use comfy_table::{CellAlignment, Table, presets};
-use kube::ResourceExt;
+use kube::{Client, ResourceExt};
 use serde::Serialize;
 use strum::IntoEnumIterator;
 
 use super::past_usage::{Past, PastArgs};
-use super::{KubeArgs, ScopeArgs, usage_billed, usage_lines};
+use super::usage_lines::BilledArgs;
+use super::{KubeArgs, ScopeArgs, usage_billed};
 use crate::api::usage::{CountedUsage, Used};
 use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 
@@ -20,22 +23,20 @@ use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 /// the controller's pod (`kubectl exec`), or forward the ledger's port to this machine first (`kubectl port-forward`).
 ///
 /// With `--billed`, it shows how far the usage of a tenant with usage prices was sent to Stripe: for each unit the sum,
-/// from which hour and up to which, the price and the meter, and whether Stripe's numbers agree.
+/// from which hour and up to which, the price and the meter. Below that are three numbers for the closed hours that were
+/// sent: the ledger's, which bills rest on, the events store's and Stripe's. What cannot be read is `not known`.
 ///
-/// `--lines` adds each hour: its period, what the ledger counted of the unit, and whether that was sent. It reads the
-/// ledger, as --history does. `kubectl tenant settle-usage` decides of numbers that differ.
+/// `--hours` adds each closed hour, and `--lines` the ledger's lines of an hour, with the operations behind them. Both
+/// read the ledger, as --history does. `kubectl tenant settle-usage` decides of numbers that differ.
 ///
-/// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
+/// Exit codes: 0 on success, 1 if the three numbers differ, if there is no such tenant, or if nothing has been counted
+/// for it yet.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A Tenant's name. Default: all tenants of the namespace.
+    /// A Tenant's name or id. Default: all tenants of the namespace.
     name: Option<String>,
-    /// Show how far the usage of this tenant was sent to Stripe.
-    #[arg(long, requires = "name", conflicts_with = "output")]
-    billed: bool,
-    /// With --billed: list the hours that make the numbers.
-    #[arg(long, requires = "billed")]
-    lines: bool,
+    #[command(flatten)]
+    billed: BilledArgs,
     #[command(flatten)]
     scope: ScopeArgs,
     /// `table`, or `json` with a line for each tenant.
@@ -59,16 +60,14 @@ struct Row {
     lacks: Vec<String>,
 }
 
-pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
-    let (mut rows, mut billed, mut recorded, mut found) = (Vec::new(), Vec::new(), Vec::new(), 0_usize);
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
+    let (mut rows, mut billed, mut found) = (Vec::new(), Vec::new(), 0_usize);
     let take = |tenant: &Tenant| {
-        if args.name.as_ref().is_none_or(|name| *name == tenant.name_any()) {
+        let is = |name: &String| *name == tenant.name_any() || *name == tenant.tenant_id();
+        if args.name.as_ref().is_none_or(is) {
             found += 1;
-            if let Some(text) = usage_billed::shown(tenant) {
-                let billing = tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
-                billed.push(text);
-                recorded.push((tenant.tenant_id().to_owned(), billing.cloned().unwrap_or_default()));
-            }
+            billed
+                .extend(usage_billed::shown(tenant).filter(|_| args.billed.billed).map(|text| (text, tenant.clone())));
             rows.extend(row(tenant));
         }
     };
@@ -76,20 +75,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     args.scope.each(client.clone(), take).await?;
     if let Some(name) = &args.name {
         anyhow::ensure!(found > 0, "there is no Tenant {name} here: `kubectl tenant list -A` lists all");
-        if args.billed {
+        if args.billed.billed {
             anyhow::ensure!(
                 !billed.is_empty(),
                 "no usage of {name} is billed: the Plan in force has no usagePrices, or the tenant is not served yet"
             );
-            if !args.lines {
-                println!("{}", billed.join("\n\n"));
-                return Ok(());
-            }
-            let ledger = args.past.open(&client).await?;
-            for (text, (id, billing)) in billed.iter().zip(&recorded) {
-                println!("{text}\n\n{}", usage_lines::read(&ledger, id, billing).await?);
-            }
-            return Ok(());
+            return show_billed(&client, &args, &billed).await;
         }
         anyhow::ensure!(
             !rows.is_empty(),
@@ -100,10 +91,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if args.output == "table" && args.name.is_none() {
         if rows.is_empty() {
             println!("Nothing has been counted yet: the controller reads the ledger once a minute.");
-            return Ok(());
+            return Ok(ExitCode::SUCCESS);
         }
         println!("{}", list(&rows));
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let ledger = args.past.ledger(&client).await?;
     for row in &rows {
@@ -120,7 +111,22 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             }
         }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the three numbers of tenants, and what was sent. Fails if they differ.
+async fn show_billed(client: &Client, args: &Args, billed: &[(String, Tenant)]) -> anyhow::Result<ExitCode> {
+    let mut differs = false;
+    for (text, tenant) in billed {
+        let found = args.billed.read(tenant, args.past.open(client).await).await?;
+        if args.output == "json" {
+            println!("{}", serde_json::to_string(&found)?);
+        } else {
+            println!("{text}\n\n{found}");
+        }
+        differs |= found.differs();
+    }
+    Ok(ExitCode::from(u8::from(differs)))
 }
 
 fn row(tenant: &Tenant) -> Option<Row> {

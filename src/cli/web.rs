@@ -21,6 +21,9 @@ const DRAIN: Duration = Duration::from_secs(7);
 /// Of a connection; a shorter one would close those that work.
 const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// A shorter one would have web list the Tenants every second.
+const SHORTEST_TRUST: Duration = Duration::from_secs(4);
+
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -97,6 +100,11 @@ pub struct Args {
     /// what is known of the question.
     #[arg(long, hide = true, default_value = "2m", value_parser = span::some_seconds)]
     question_expiry: i64,
+    /// How long web serves by what Kubernetes told it last, while it tells nothing more: the API server is away, or web
+    /// may not watch Tenants. After it, requests with an API key are refused with 503, because a tenant that was
+    /// suspended meanwhile must not be served for ever. At least 4s.
+    #[arg(long, env = "SERVE_WITHOUT_KUBERNETES", default_value = "1h", value_parser = span::duration)]
+    serve_without_kubernetes: Duration,
     /// How long a signup waits for its payment link. A plain number is milliseconds.
     #[arg(long, default_value = "5s", value_parser = span::duration_or_millis)]
     checkout_wait_ms: Duration,
@@ -190,6 +198,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
         usage_events_tokens: AccessTokens::new("USAGE_EVENTS_TOKEN", args.usage_events_token)?,
         upload_limit: Duration::from_secs(args.upload_limit.unsigned_abs()),
+        serves_on: args.serve_without_kubernetes.max(SHORTEST_TRUST),
         checkout_wait: args.checkout_wait_ms,
         terms_version: args.terms_version,
         brand: Brand {

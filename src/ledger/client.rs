@@ -20,15 +20,15 @@ use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
     AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, Dated, DayUsage, ErasedAnswers, EventStates, Events,
-    EventsStatus, FinishAnswer, FinishedAnswer, HourUsage, HoursUsage, OldDocument, PeriodUsage, Rebuild, Rebuilt,
-    Recounted, Reserve, Status, TenantUsage, Void,
+    EventsHour, EventsHours, EventsStatus, FinishAnswer, FinishedAnswer, HourLines, HourUsage, HoursUsage, OldDocument,
+    PeriodUsage, Rebuild, Rebuilt, Recounted, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Of one attempt with a batch of events, or to empty the events store.
+/// Of one attempt with a batch of events, or with the events store.
 const BATCH: Duration = Duration::from_secs(12);
 /// After which an idle connection is not used again: the ledger closes it a few seconds later.
 const IDLE: Duration = Duration::from_secs(10);
@@ -45,6 +45,8 @@ const CALLS: usize = 256;
 const RECOUNTED: u32 = 1000;
 /// Hours of one answer.
 const HOURS: u32 = 500;
+/// The same of the events store.
+const EVENTS_HOURS: i64 = 93 * 24;
 
 /// A ledger, and how long a call waits for it.
 #[derive(Clone, Debug)]
@@ -237,6 +239,46 @@ impl LedgerClient {
         }
     }
 
+    /// The ledger's own lines of an hour of a tenant, after a number, at most so many. A page may be empty and not the
+    /// last one.
+    pub async fn hour_lines(
+        &self,
+        tenant: &str,
+        hour: Timestamp,
+        after: i64,
+        most: u32,
+    ) -> Result<HourLines, CallError> {
+        let query = [("hour", hour.to_string()), ("after", after.to_string()), ("most", most.to_string())];
+        self.ask(Method::GET, &["tenants", tenant, "hours", "lines"], &query, None::<&()>).await
+    }
+
+    /// What the lines of the events store add up to in each hour from one moment to another, at most 93 days.
+    pub async fn events_hours(&self, tenant: &str, from: Timestamp, to: Timestamp) -> Result<EventsHours, CallError> {
+        let query = [("from", from.to_string()), ("to", to.to_string())];
+        self.ask(Method::GET, &["tenants", tenant, "events", "hours"], &query, None::<&()>).await
+    }
+
+    /// The same from one moment to another, however far apart. None where the store does not have all of it.
+    pub async fn all_events_hours(
+        &self,
+        tenant: &str,
+        from: Timestamp,
+        to: Timestamp,
+    ) -> Result<Option<Vec<EventsHour>>, CallError> {
+        let (mut all, mut next) = (Vec::new(), from);
+        while next < to {
+            let until = to.min(next.plus(EVENTS_HOURS * 3600));
+            let page = self.events_hours(tenant, next, until).await?;
+            let complete = page.complete_until.is_some_and(|complete| complete >= until);
+            if !complete || page.kept_from.is_some_and(|kept| kept > next) {
+                return Ok(None);
+            }
+            all.extend(page.hours);
+            next = until;
+        }
+        Ok(Some(all))
+    }
+
     /// How the ledger is.
     pub async fn status(&self) -> Result<Status, CallError> {
         self.call(Method::GET, &["status"], None::<&()>).await
@@ -288,7 +330,7 @@ impl LedgerClient {
             let place = self.places.acquire().await;
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
-            if path == ["events"] || path == ["events", "rebuild"] {
+            if path == ["events"] || path.ends_with(&["rebuild"]) || path.ends_with(&["events", "hours"]) {
                 request = request.timeout(BATCH);
             }
             if let Some(body) = body {

@@ -11,7 +11,7 @@ use super::beginning::Beginning;
 use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
 
-pub use events_store::{EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
+pub use events_store::{EventsHour, EventsHours, EventsStatus, HourLines, Rebuild, Rebuilt, TenantLine, TenantLines};
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;

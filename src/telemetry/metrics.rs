@@ -63,6 +63,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// 1 while web takes all its clients for one.
     pub clients_hidden: Gauge,
+    /// Seconds since Kubernetes told web last what it serves by.
+    pub told_age: Family<Label, Gauge>,
     /// Seconds by which this machine's clock is ahead of the API server's.
     pub clock_skew: Gauge,
     /// Tenants that wait for a reconcile, by priority.
@@ -195,6 +197,7 @@ impl Default for Metrics {
             reconcile_duration: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0]),
             leader: Gauge::default(),
             clients_hidden: Gauge::default(),
+            told_age: Family::default(),
             clock_skew: Gauge::default(),
             queue_depth: Family::default(),
             provider_calls: Family::default(),
@@ -280,6 +283,8 @@ impl Metrics {
         registry.register("controller_leader", "1 while this controller leads", self.leader.clone());
         let hidden = "1 while every request to web comes from one private address with a forwarding header: CLIENT_IP_SOURCE is wrong";
         registry.register("web_clients_hidden", hidden, self.clients_hidden.clone());
+        let age = "Seconds since Kubernetes told web last of Tenants (the watch that was told nothing for the longest) and of the public key of API keys";
+        registry.register("web_told_age_seconds", age, self.told_age.clone());
         let skew = "Seconds by which this machine's clock is ahead of the API server's";
         registry.register("clock_skew_seconds", skew, self.clock_skew.clone());
         let depth = "Tenants that wait for a reconcile, by priority";

@@ -44,7 +44,7 @@ use customer::{export, tenant, track};
 use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
-use serving::{bodies, directory, limits, linger, offers, optimistic, places, readiness, turns};
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, readiness, standings, trust, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};
@@ -118,15 +118,16 @@ pub struct App {
     /// Counts what tenants use.
     metering: Arc<Metering>,
     api_keys: api::keys::KeyRing,
-    key_set: api::jwks::KeySet,
-    /// What gateways were told of the tenants' queries.
-    lefts: gateway::Lefts,
+    /// What is left of the tenants' plans.
+    standings: standings::Standings,
     /// Room for events of other services.
     event_places: usage_events::EventPlaces,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
     readiness: readiness::Readiness,
+    /// How old what web serves by may be.
+    trust: trust::Trust,
     pages: pages::Pages,
     offers: offers::Offers,
     metrics: Metrics,
@@ -272,7 +273,8 @@ impl Web {
             // Signups wait for what becomes of their Tenants.
             followed.push(config.namespace.clone());
         }
-        let mut tasks = JoinSet::new();
+        let (mut tasks, mut trust) = (JoinSet::new(), trust::Trust::new(config.serves_on));
+        let directory = directory::Directory::start(&mut tasks, &client, &followed, &identity, &mut trust);
         let app = App {
             hints: Arc::new(hints::Hints::new(client.clone())),
             signups: limits::Limit::per_minute(config.signups_per_minute),
@@ -294,11 +296,11 @@ impl Web {
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             metering,
-            api_keys: api::keys::KeyRing::default(),
-            key_set: api::jwks::KeySet::default(),
-            lefts: gateway::Lefts::default(),
+            api_keys: api::keys::KeyRing::new(trust.key().clone()),
+            trust,
+            standings: standings::Standings::default(),
             event_places: usage_events::EventPlaces::default(),
-            directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
+            directory,
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
             readiness: readiness::Readiness::default(),
@@ -331,7 +333,8 @@ impl Web {
         tasks.spawn(async move { keeper.keep(None, &checked.indexes, || ()).await });
         let verifies = app.clone();
         tasks.spawn(async move {
-            verifies.api_keys.read_ahead(&verifies.client, &verifies.config.operator_namespace).await;
+            let (client, namespace) = (&verifies.client, &verifies.config.operator_namespace);
+            verifies.api_keys.follow(client, namespace, verifies.trust.silence()).await;
         });
         let delivering = app.metering.clone();
         tasks.spawn(async move { delivering.deliver().await });

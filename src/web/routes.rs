@@ -27,7 +27,7 @@ use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
 use super::serving::readiness::ready;
 use super::serving::request_ids::{self, REQUEST_ID};
-use super::serving::{guards, headers, linger, problem, standing, tokens};
+use super::serving::{guards, headers, linger, problem, standing, standings, tokens};
 use super::{App, gateway, pages, usage_events, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -124,6 +124,7 @@ fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/authz", any(gateway::authz))
         .route("/authz/", any(gateway::authz))
         .route("/authz/{*rest}", any(gateway::authz))
+        .layer(middleware::from_fn_with_state(app.clone(), standings::tell))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
 }
 
@@ -163,6 +164,7 @@ pub fn public(app: Arc<App>) -> Router {
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), linger::linger))
+        .layer(middleware::from_fn_with_state(app.clone(), standings::tell))
         .layer(middleware::from_fn(guards::find))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
@@ -261,6 +263,10 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| {
         app.metrics.clock_skew.set(app.clock.ahead());
+        for (kind, age) in [("tenants", app.trust.age_of_tenants()), ("key", app.trust.key().age())] {
+            let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+            app.metrics.told_age.get_or_create_owned(&kind.into()).set(seconds);
+        }
         let (waiting, refused) = app.metering.journal_entries();
         app.metrics.ledger_journal_entries.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         app.metrics.ledger_journal_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));

@@ -20,7 +20,7 @@ use crate::support::{
 const HOUR: i64 = 3600;
 
 /// A world with a meter for queries, and no controller.
-async fn world(name: &str) -> (World, String) {
+pub async fn world(name: &str) -> (World, String) {
     let mut world = World::without_controller(name).await;
     world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
     let meter = [("display_name", "queries"), ("event_name", "queries"), ("default_aggregation[formula]", "sum")];
@@ -422,7 +422,7 @@ async fn differs(world: &World, sent: i64, theirs: i64) {
 }
 
 /// What `kubectl tenant settle-usage` answers an admin who keeps one of the numbers.
-async fn settle(namespace: &str, keep: &str, confirm: &[&str]) -> (Option<i32>, String) {
+pub async fn settle(namespace: &str, keep: &str, confirm: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(BINARY);
     command.args(["settle-usage", "acme", "-n", namespace, "--unit", "queries", "--keep", keep]).args(confirm);
     let output = command.arg("--kubeconfig").arg(&control_plane().kubeconfig).output().await.expect("it runs");

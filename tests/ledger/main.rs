@@ -11,6 +11,7 @@ mod docs;
 mod events;
 mod events_store;
 mod files;
+mod hour_lines;
 mod http;
 mod journal;
 mod process;

@@ -326,7 +326,7 @@ impl Feed {
 /// Logs differences, with their numbers.
 fn tell(differences: &[Difference]) {
     for Difference { tenant, hour, unit, ledger, events } in differences.iter().take(TOLD) {
-        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: `kubectl tenant usage NAME --billed --lines` shows what Stripe has, and `tenant-operator ledger rebuild` makes the store anew");
+        tracing::error!(tenant, %hour, unit = unit.name(), ledger, events, "the events store differs from the ledger: `kubectl tenant usage {tenant} -A --billed --hours --lines` shows what Stripe has and the ledger's lines, and `tenant-operator ledger rebuild` makes the store anew");
     }
     if let Some(more) = differences.len().checked_sub(TOLD).filter(|more| *more > 0) {
         tracing::error!(more, "and more sums of the events store differ");

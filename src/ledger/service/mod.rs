@@ -5,6 +5,7 @@ mod events;
 mod events_store;
 mod extract;
 mod health;
+mod hour_lines;
 mod kept;
 mod key;
 mod operations;
@@ -300,7 +301,9 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
         .route("/v1/tenants/{tenant}/hours", get(reports::hours))
+        .route("/v1/tenants/{tenant}/hours/lines", get(hour_lines::lines))
         .route("/v1/tenants/{tenant}/lines", get(events_store::lines))
+        .route("/v1/tenants/{tenant}/events/hours", get(events_store::hours))
         .route("/v1/events/store", get(events_store::status))
         .route("/v1/events/rebuild", post(events_store::rebuild))
         .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))

@@ -35,6 +35,36 @@ pub struct TenantLine {
     pub counted: Amounts,
 }
 
+/// `GET /v1/tenants/{tenant}/hours/lines`: the ledger's own lines of an hour of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourLines {
+    /// In the order of their numbers. A page may be empty where others have used much in that hour.
+    pub lines: Vec<TenantLine>,
+    /// The number after which the next page begins. None after the last one.
+    pub next: Option<i64>,
+}
+
+/// `GET /v1/tenants/{tenant}/events/hours`: what the lines of the events store add up to, hour by hour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsHours {
+    /// The store may lack lines of hours before this moment. None if it keeps all.
+    pub kept_from: Option<Timestamp>,
+    /// Hours before this moment are complete. None while the store is made anew.
+    pub complete_until: Option<Timestamp>,
+    /// The hours with lines.
+    pub hours: Vec<EventsHour>,
+}
+
+/// What the lines of an hour add up to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsHour {
+    /// When the hour begins.
+    pub hour: Timestamp,
+    /// The sum.
+    #[serde(deserialize_with = "sums")]
+    pub counted: Amounts,
+}
+
 /// `GET /v1/events/store`: how the events store is fed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsStatus {

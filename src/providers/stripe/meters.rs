@@ -128,8 +128,13 @@ impl MeterObject {
 /// What a customer's events come to: <https://docs.stripe.com/api/billing/meter-event-summary/object>
 #[derive(Deserialize)]
 struct Summary {
+    id: String,
     aggregated_value: f64,
+    start_time: i64,
 }
+
+/// Summaries of one page: the most that Stripe gives.
+const SUMMARIES: u32 = 100;
 
 /// An answer of which nothing is read.
 #[derive(Deserialize)]
@@ -155,6 +160,30 @@ impl Stripe {
         match self.send::<MeteredPrice>(&Self::get(format!("/prices/{id}"), ""), None).await {
             Err(error) if error.is_not_found() => Ok(None),
             price => Ok(price?.recurring.as_ref().and_then(Recurring::metered).map(str::to_owned)),
+        }
+    }
+
+    /// What a meter has of a customer in each full hour with events, from one hour until before another one.
+    pub async fn reported_by_hour(
+        &self,
+        meter: &str,
+        customer: &str,
+        from: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<(Timestamp, i64)>, ProviderError> {
+        let (start, end) = (from.as_second(), until.as_second());
+        let query = format!(
+            "customer={customer}&start_time={start}&end_time={end}&value_grouping_window=hour&limit={SUMMARIES}"
+        );
+        let path = format!("/billing/meters/{meter}/event_summaries");
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let page: List<Summary> = self.send(&Self::get(path.clone(), &format!("{query}{after}")), None).await?;
+            for summary in &page.data {
+                all.push((Timestamp::from_second(summary.start_time), whole(summary.aggregated_value)?));
+            }
+            let Some(last) = page.data.last().filter(|_| page.has_more) else { return Ok(all) };
+            after = format!("&starting_after={}", last.id);
         }
     }
 

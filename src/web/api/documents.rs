@@ -95,17 +95,19 @@ async fn store_once(
     replace: Option<String>,
     place: UploadPlace,
 ) -> Result<Response, Problem> {
-    let Stored { document, counted } = stored(&app, &tenant, file, replace, place).await?;
-    let status = if counted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, counted.unwrap_or_default(), Json(document)).into_response())
+    let Stored { document, counted, standing } = stored(&app, &tenant, file, replace, place).await?;
+    let status = if counted { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, standing, Json(document)).into_response())
 }
 
 /// A document that is stored.
 pub struct Stored {
     /// The document.
     pub document: Document,
-    /// How much of the plan is left. None where it was there before, and nothing was counted.
-    pub counted: Option<Standing>,
+    /// Whether it was counted. It is not where it was there before.
+    pub counted: bool,
+    /// How much of the plan is left. None where nothing was counted, or the ledger was away.
+    pub standing: Option<Standing>,
 }
 
 /// Stores a file. The work goes on to its end even if the client hangs up, so that no half-stored document stays.
@@ -195,7 +197,7 @@ async fn store(
     let documents = shelf.documents();
     let there = documents.get(&id, app.now()).await?;
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
-        return Ok(Stored { document: document.clone(), counted: None });
+        return Ok(Stored { document: document.clone(), counted: false, standing: None });
     }
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
     if replace.is_some() {
@@ -215,7 +217,7 @@ async fn store(
     let counting = count(app, tenant, (&document, counts.is_some()), &passages).await?;
     let on_tokens = |tokens| counting.embedded(tokens);
     let stored = deadline.worked(documents.store(&document, &passages, &on_tokens)).await;
-    let counted = counting.standing();
+    let standing = counting.standing();
     let document = match stored.and_then(|stored| stored.map_err(Problem::from)) {
         Ok(document) => {
             counting.stored().await;
@@ -244,7 +246,7 @@ async fn store(
         removal::remove(app, tenant, old, Removal::Replaced).await?;
     }
     app.metrics.documents.inc();
-    Ok(Stored { document, counted: Some(counted) })
+    Ok(Stored { document, counted: true, standing })
 }
 
 /// A document that is being stored. The bytes of its file are dropped.

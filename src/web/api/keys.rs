@@ -7,21 +7,26 @@ use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
-use ed25519_dalek::VerifyingKey;
+use axum::http::{HeaderMap, StatusCode, header};
 use kube::Client;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::api::Phase;
 use crate::keys::{Claims, verify};
-use crate::operator_keys::verifying_key;
+use crate::operator_keys::{PublishedKey, verifying_key};
+use crate::watches::Pulse;
 use crate::web::App;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::{Code, Problem};
 
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long what was read stands for those who ask for the key set; also that there is no key yet, or that the API
+/// server does not answer. Anyone may ask.
+const STANDS: Duration = Duration::from_secs(10);
 
 /// How often, and after which wait, a tenant is looked for that is not known yet.
 const TRIES: u32 = 10;
@@ -35,21 +40,22 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Good keys whose signatures need not be computed again.
 const REMEMBERED: usize = 10_000;
 
-/// The public half of the signing key, read when web starts. A client that sends a wrong key delays no other
-/// client.
-#[derive(Default)]
+/// The public half of the signing key, read when web starts: for requests with an API key, and for gateways that
+/// verify keys by themselves. A client that sends a wrong key delays no other client.
 pub struct KeyRing {
     known: RwLock<Option<Arc<Known>>>,
     /// Held by the request that reads it again, with the time of the last attempt.
     reading: Mutex<Option<Instant>>,
     /// Whether Kubernetes has told it, or that there is none yet.
     told: AtomicBool,
+    /// When it did last.
+    pulse: Pulse,
 }
 
 /// The public key, and what was verified with it.
 struct Known {
     at: Instant,
-    key: VerifyingKey,
+    published: PublishedKey,
     /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is
     /// not remembered, so strangers cannot fill it.
     good: Lock<HashMap<[u8; 32], Claims>>,
@@ -63,7 +69,7 @@ impl Known {
         if remembered.is_some() {
             return remembered;
         }
-        let claims = verify(&self.key, key)?;
+        let claims = verify(&self.published.key, key)?;
         let mut good = good();
         if good.len() >= REMEMBERED {
             good.clear();
@@ -73,14 +79,28 @@ impl Known {
     }
 }
 
+/// What does not even look like a key costs nothing.
+fn looks_like_a_key(key: &str) -> bool {
+    key.starts_with("sk_live_") && key.len() <= 1024
+}
+
 impl KeyRing {
+    /// One that knows no key yet.
+    pub fn new(pulse: Pulse) -> Self {
+        Self { known: RwLock::default(), reading: Mutex::default(), told: AtomicBool::new(false), pulse }
+    }
+
     fn known(&self) -> Option<Arc<Known>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What a key says by the public key that is known.
+    fn known_claims(&self, key: &str) -> Option<Claims> {
+        self.known().filter(|_| looks_like_a_key(key))?.claims(key)
+    }
+
     async fn claims(&self, client: &Client, namespace: &str, key: &str) -> Result<Option<Claims>, Problem> {
-        // What does not even look like a key costs nothing.
-        if !key.starts_with("sk_live_") || key.len() > 1024 {
+        if !looks_like_a_key(key) {
             return Ok(None);
         }
         let by = |known: &Option<Arc<Known>>| known.as_ref().and_then(|known| known.claims(key));
@@ -92,7 +112,9 @@ impl KeyRing {
         let mut reading = self.reading.lock().await;
         // Another request may have read it meanwhile, or just before.
         let now = self.known();
-        if at(&now) != at(&before) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
+        // Before a controller ran there is none: that is looked at again at once.
+        let just_read = now.is_some() && reading.is_some_and(|at| at.elapsed() < READ_AGAIN);
+        if at(&now) != at(&before) || just_read {
             return Ok(by(&now));
         }
         Ok(by(&self.read(&mut reading, client, namespace).await?))
@@ -105,21 +127,35 @@ impl KeyRing {
         namespace: &str,
     ) -> Result<Option<Arc<Known>>, Problem> {
         let read = tokio::time::timeout(READ_LIMIT, verifying_key(client, namespace)).await;
-        if !matches!(read, Ok(Ok(_))) && self.known().is_some() {
-            // The key that is known is good until Kubernetes says otherwise. Wrong keys do not wait for it one after the
-            // other.
-            *reading = Some(Instant::now());
-        }
+        // Also after a failure: the key that is known is good until Kubernetes says otherwise, and wrong keys do not wait
+        // for it one after the other.
+        *reading = Some(Instant::now());
         let read = read.map_err(|_| {
             tracing::warn!("Kubernetes does not tell the public key of API keys in time");
             Problem::unavailable()
         })??;
         self.told.store(true, Ordering::Relaxed);
-        // Before a controller ran there is none: that is looked at again at once.
-        *reading = read.map(|_| Instant::now());
-        let known = read.map(|key| Arc::new(Known { at: Instant::now(), key, good: Lock::default() }));
+        self.pulse.beat();
+        let before = self.known();
+        let same = |known: &Arc<Known>, read: &PublishedKey| known.published.key == read.key;
+        let known = match (before, read) {
+            // What was verified with it stays.
+            (Some(known), Some(read)) if same(&known, &read) => return Ok(Some(known)),
+            (_, read) => read.map(|published| Arc::new(Known { at: Instant::now(), published, good: Lock::default() })),
+        };
         self.known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
         Ok(known)
+    }
+
+    /// The published key set, as Kubernetes told it last. One request at a time reads it.
+    pub async fn key_set(&self, client: &Client, namespace: &str) -> Option<Value> {
+        let mut reading = self.reading.lock().await;
+        if reading.is_none_or(|at| at.elapsed() >= STANDS)
+            && let Err(problem) = self.read(&mut reading, client, namespace).await
+        {
+            tracing::debug!(code = problem.code(), "the key set stands as it was");
+        }
+        self.known().map(|known| known.published.set.clone())
     }
 
     /// Whether Kubernetes has told the key, or that there is none yet.
@@ -127,21 +163,26 @@ impl KeyRing {
         self.told.load(Ordering::Relaxed)
     }
 
-    /// Reads the key before the first request needs it: an API server that stalls a moment later refuses no request.
-    /// Ends when the key is known. A controller that starts later than web makes it then.
-    pub async fn read_ahead(&self, client: &Client, namespace: &str) {
+    /// Reads the key before the first request needs it: an API server that stalls a moment later refuses no request. A
+    /// controller that starts later than web makes it then. Goes on to read it every now and then: one that was replaced
+    /// is not good any more, also if no new key is used.
+    pub async fn follow(&self, client: &Client, namespace: &str, every: Duration) {
         let mut wait = FIRST_WAIT;
         loop {
             let mut reading = self.reading.lock().await;
             // An error is logged where it arises.
-            if self.known().is_some() || matches!(self.read(&mut reading, client, namespace).await, Ok(Some(_))) {
-                return;
-            }
+            let read = self.read(&mut reading, client, namespace).await;
             drop(reading);
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(READ_AGAIN);
+            let known = matches!(read, Ok(Some(_)));
+            tokio::time::sleep(if known { every } else { wait.min(every) }).await;
+            wait = if known { FIRST_WAIT } else { (wait * 2).min(READ_AGAIN) };
         }
     }
+}
+
+/// The key of a request to the tenant API.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())?.strip_prefix("Bearer ")
 }
 
 /// No key, or a wrong one: the same answer.
@@ -172,12 +213,19 @@ impl App {
     /// The tenant whose API key the request carries, if it is served.
     pub async fn by_api_key(&self, request: &mut Parts) -> Result<Arc<Served>, Problem> {
         if request.extensions.get::<Verified>().is_none() {
-            let header = request.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-            let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
+            let key = bearer(&request.headers).ok_or_else(unauthorized)?;
             request.extensions.insert(Verified(self.verified(key).await?));
         }
         let Verified(claims) = request.extensions.get().ok_or_else(unauthorized)?;
         self.admitted(claims).await
+    }
+
+    /// The tenant whose key this is, as far as it is known at this moment, whether it is served or not. A key that was
+    /// revoked is none.
+    pub fn holder(&self, key: &str) -> Option<Arc<Served>> {
+        let claims = self.api_keys.known_claims(key.trim())?;
+        let tenant = self.directory.get(&claims.sub)?;
+        tenant.keys.admit(&claims.kid, self.now()).then_some(tenant)
     }
 
     /// What a key says, if its signature is good.
@@ -191,8 +239,11 @@ impl App {
     /// keys, beside that of its requests: neither a suspended tenant nor the holder of many revoked keys may hold all
     /// connections, nor use up the requests of a tenant whose other key is good.
     pub async fn admitted(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
-        if let Ok(tenant) = self.admit(claims) {
-            return Ok(tenant);
+        match self.admit(claims) {
+            // What is too old does not change in a moment.
+            Err(problem) if problem.is(Code::AccountsUnavailable) => return Err(problem),
+            Err(_) => {}
+            admitted => return admitted,
         }
         self.requests.take(&refusals(claims)).map_err(Problem::too_many)?;
         let mut tries = 0;
@@ -211,8 +262,13 @@ impl App {
     pub fn admit(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let Some(tenant) = self.directory.get(&claims.sub) else {
             // Right after a start, web does not know all tenants yet.
-            return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
+            if !self.directory.is_complete() {
+                return Err(Problem::unavailable());
+            }
+            self.trust.check(None)?;
+            return Err(unauthorized());
         };
+        self.trust.check(Some(&tenant.namespace))?;
         if !tenant.keys.admit(&claims.kid, self.now()) {
             return Err(unauthorized());
         }

@@ -95,8 +95,8 @@ pub struct Answered {
     pub answer: Answer,
     /// What it rests on.
     pub basis: Basis,
-    /// How much of the plan is left.
-    pub standing: Standing,
+    /// How much of the plan is left. None if the ledger was away.
+    pub standing: Option<Standing>,
 }
 
 /// Answers a question, counted against the plan, and says what the answer rests on. The caller notes the milestones.
@@ -125,7 +125,7 @@ pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Res
     app.asks(tenant);
     let opened = Party::scope(&tenant.uid, open_stream(app, tenant, text)).await.map_err(unanswered);
     let open = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
-    let standing = open.question.as_ref().map(Question::standing).unwrap_or_default();
+    let standing = open.question.as_ref().and_then(Question::standing);
     let events = stream::unfold(open, |mut open| async move {
         // Nothing comes after an error or the end.
         open.question.as_ref()?;

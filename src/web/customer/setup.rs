@@ -269,8 +269,8 @@ pub async fn upload_document(
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
     let file = place.deadline.arrived(request, |request| file::file(&headers, request)).await?;
-    let Stored { document, counted } = documents::stored(&app, &served, file, None, place).await?;
-    let status = if counted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    let Stored { document, counted, .. } = documents::stored(&app, &served, file, None, place).await?;
+    let status = if counted { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(document)).into_response())
 }
 

@@ -19,7 +19,7 @@ const REFUSAL: HeaderName = HeaderName::from_static("x-refusal");
 /// Names the tenant to the service. Status 200, because Envoy takes no other one for a yes. Every header is there, even
 /// if it is empty: a gateway that sets what is there would let a client's own header through.
 pub fn admitted(tenant: &Served, queries: Queries, now: Timestamp) -> Result<Response, Problem> {
-    let Queries { limit, left, end } = queries;
+    let Queries { limit, left, period } = queries;
     let plan = tenant.config.as_ref().map_or_else(String::new, |config| config.plan.to_string());
     let mut response = StatusCode::OK.into_response();
     let headers = response.headers_mut();
@@ -30,10 +30,13 @@ pub fn admitted(tenant: &Served, queries: Queries, now: Timestamp) -> Result<Res
     let number = |number: Option<i64>| number.map_or(HeaderValue::from_static(""), HeaderValue::from);
     headers.insert(QUOTA_LIMIT, number(limit));
     headers.insert(QUOTA_REMAINING, number(left));
-    headers.insert(QUOTA_RESET, number(Some(end.since(now).max(0))));
+    headers.insert(QUOTA_RESET, number(Some(period.end.since(now).max(0))));
     let known = limit.is_none() || left.is_some();
     headers.insert(QUOTA_STATUS, HeaderValue::from_static(if known { "ok" } else { "unknown" }));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(standing) = queries.standing() {
+        response.extensions_mut().insert(standing);
+    }
     Ok(response)
 }
 

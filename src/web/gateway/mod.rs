@@ -27,7 +27,7 @@ use crate::web::serving::request_ids::GivenRequestId;
 
 use settings::{Mode, Once, Settings, Statuses};
 
-pub use quota::Lefts;
+pub use settings::PATH;
 
 /// The other header that a key may come in.
 const API_KEY: &str = "x-api-key";
@@ -62,6 +62,8 @@ pub struct Doc;
                 ("X-Quota-Remaining" = String, description = "What is left of them; empty if it is not known"),
                 ("X-Quota-Reset" = String, description = "Seconds until the period ends"),
                 ("X-Quota-Status" = String, description = "`ok`, or `unknown` while usage cannot be read"),
+                ("RateLimit-Policy" = String, description = "The limits of the period"),
+                ("RateLimit" = String, description = "What is left of each, as far as it is known"),
             )),
         (status = 400, body = ProblemBody, description = "The gateway's URL is wrong",
             example = json!(malformed("quota_status is 403 or 429.").body())),
@@ -125,7 +127,7 @@ async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> 
 
 /// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the
 /// service behind it may read different ones.
-fn key(headers: &HeaderMap) -> Option<&str> {
+pub fn key(headers: &HeaderMap) -> Option<&str> {
     let one = |name: &str| {
         let mut values = headers.get_all(name).iter();
         values.next().filter(|_| values.next().is_none())?.to_str().ok()

@@ -1,53 +1,15 @@
 //! What a tenant's plan leaves: as the ledger said a moment ago, or counted now.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use axum::http::HeaderValue;
 use sha2::{Digest, Sha256};
 
 use super::settings::Once;
-use crate::api::Unit;
 use crate::web::App;
 use crate::web::metering::{Metering, Queries};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
-use crate::web::serving::turns::Turns;
-
-/// How long an answer of the ledger stands.
-const STANDS: Duration = Duration::from_secs(2);
-/// Tenants whose answers are kept.
-const KEPT: usize = 10_000;
-
-/// What the ledger said of the tenants' queries, by the tenants' ids.
-#[derive(Default)]
-pub struct Lefts {
-    known: Mutex<HashMap<String, (Instant, Queries)>>,
-    /// One request at a time asks for a tenant.
-    asking: Turns,
-}
-
-impl Lefts {
-    fn get(&self, tenant: &str) -> Option<Queries> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(tenant).filter(|(at, _)| at.elapsed() < STANDS).map(|(_, queries)| *queries)
-    }
-
-    fn note(&self, tenant: &str, queries: Queries) {
-        // What is not known is asked for again.
-        if queries.left.is_none() {
-            return;
-        }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KEPT && !known.contains_key(tenant) {
-            known.retain(|_, (at, _)| at.elapsed() < STANDS);
-        }
-        if known.len() < KEPT || known.contains_key(tenant) {
-            known.insert(tenant.to_owned(), (Instant::now(), queries));
-        }
-    }
-}
 
 /// What is left of a tenant's queries. Refused where nothing is.
 pub(super) async fn look_at_quota(app: &App, tenant: &Served) -> Result<Queries, Problem> {
@@ -59,21 +21,8 @@ pub(super) async fn look_at_quota(app: &App, tenant: &Served) -> Result<Queries,
 }
 
 async fn queries_left(app: &App, tenant: &Served) -> Result<Queries, Problem> {
-    // A plan that has changed, or a new period, is seen at once.
-    let limit = tenant.config.as_ref().and_then(|config| config.hard_limit(Unit::Queries));
     let now = app.now();
-    let known = || app.lefts.get(&tenant.id).filter(|known| known.limit == limit && now < known.end);
-    if let Some(known) = known() {
-        return Ok(known);
-    }
-    let _turn = app.lefts.asking.take(&tenant.id).await;
-    // Another request may have asked meanwhile.
-    if let Some(known) = known() {
-        return Ok(known);
-    }
-    let queries = app.metering.queries(tenant, now).await?;
-    app.lefts.note(&tenant.id, queries);
-    Ok(queries)
+    Metering::queries(tenant, app.standings.of(&app.metering, tenant, now).await, now)
 }
 
 /// Counts queries, under the name that the gateway gave the request or a random one.
@@ -87,9 +36,7 @@ pub(super) async fn consume(
         Some((once, name)) => operation(&tenant.id, queries, once, name),
         None => format!("a-{}", hex::encode(rand::random::<[u8; 16]>())),
     };
-    let queries = app.metering.consume(tenant, operation, queries, app.now()).await?;
-    app.lefts.note(&tenant.id, queries);
-    Ok(queries)
+    app.metering.consume(tenant, operation, queries, app.now()).await
 }
 
 /// The name of a request at the ledger: the same for the same request of the same tenant, and of no other one, whatever
@@ -110,7 +57,6 @@ fn operation(tenant: &str, queries: i64, once: Once, name: &HeaderValue) -> Stri
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Timestamp;
 
     #[test]
     fn a_request_has_a_name_of_its_own() {
@@ -128,20 +74,5 @@ mod tests {
         ] {
             assert_ne!(name, other);
         }
-    }
-
-    #[test]
-    fn so_many_tenants_are_kept_and_what_is_not_known_is_not() {
-        let lefts = Lefts::default();
-        let queries = Queries { limit: Some(9), left: Some(3), end: Timestamp::from_second(1) };
-        for i in 0..KEPT + 10 {
-            lefts.note(&i.to_string(), queries);
-        }
-        assert_eq!(lefts.known.lock().expect("a lock").len(), KEPT);
-        assert_eq!((lefts.get("0"), lefts.get(&KEPT.to_string())), (Some(queries), None));
-        lefts.note("0", Queries { left: Some(2), ..queries });
-        assert_eq!(lefts.get("0").and_then(|known| known.left), Some(2), "one that is kept already");
-        lefts.note("0", Queries { left: None, ..queries });
-        assert_eq!(lefts.get("0").and_then(|known| known.left), Some(2), "nothing new is known");
     }
 }

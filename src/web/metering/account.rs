@@ -61,8 +61,13 @@ impl Account {
     }
 
     /// What is left of it, as headers of an answer.
-    pub fn standing(&self, left: &Limits, period: Period, now: Timestamp) -> Standing {
-        Standing::of(|unit| self.limit(unit), left, period, now)
+    pub fn standing(&self, left: &Limits, period: Period) -> Standing {
+        Standing::of(|unit| self.limit(unit), left, period)
+    }
+
+    /// Whether a standing is of the present period and of these limits.
+    pub fn is_of(&self, standing: &Standing) -> bool {
+        standing.is_of(self.period.into(), |unit| self.limit(unit))
     }
 
     /// The limit of a unit as the plan has it.

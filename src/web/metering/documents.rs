@@ -56,7 +56,7 @@ pub struct Counting {
     amounts: Amounts,
     /// Tokens that were embedded so far.
     tokens: AtomicU64,
-    standing: Standing,
+    standing: Option<Standing>,
     state: State,
 }
 
@@ -120,7 +120,7 @@ impl Metering {
             operation,
             amounts,
             tokens: AtomicU64::new(0),
-            standing: Standing::default(),
+            standing: None,
             state: State::Asking,
         };
         counting.reserve(now).await?;
@@ -206,7 +206,7 @@ impl Counting {
         let known_away = metering.is_away();
         match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {
             Ok(CommandOutcome::Reserved { period, left }) => {
-                self.standing = self.account.standing(&left, period, now);
+                self.standing = Some(self.account.standing(&left, period));
                 self.note().await
             }
             Err(CallError::Unavailable(_)) => {
@@ -252,8 +252,8 @@ impl Counting {
         Ok(())
     }
 
-    /// How much of the plan is left.
-    pub fn standing(&self) -> Standing {
+    /// How much of the plan is left. None if the ledger was away.
+    pub fn standing(&self) -> Option<Standing> {
         self.standing
     }
 

@@ -13,7 +13,8 @@ use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, Limits};
 use crate::ledger::wire::{CommandOutcome, Reserve};
 use crate::web::serving::directory::Served;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
+use crate::web::serving::standing::{Standing, UNITS};
 
 /// Seconds after which queries that were set aside are given back. They are counted at once, so only a process that is
 /// killed in between leaves any.
@@ -26,30 +27,69 @@ pub struct Queries {
     pub limit: Option<i64>,
     /// What is left of it. None without a limit, and while the ledger is away.
     pub left: Option<i64>,
-    /// When the period ends.
-    pub end: Timestamp,
+    /// The period.
+    pub period: Period,
 }
 
 impl Queries {
     fn of(account: &Account, left: Option<i64>) -> Self {
-        Self { limit: account.limit(Unit::Queries), left, end: Period::from(account.period).end }
+        Self { limit: account.limit(Unit::Queries), left, period: account.period.into() }
+    }
+
+    /// As headers of an answer. None without a limit, and while the ledger is away.
+    pub fn standing(&self) -> Option<Standing> {
+        let left = Limits::default().with(Unit::Queries, self.left?);
+        let limit = |unit| self.limit.filter(|_| unit == Unit::Queries);
+        Some(Standing::of(limit, &left, self.period))
     }
 }
 
 impl Metering {
-    /// What is left of a tenant's queries, at this moment. Nothing is counted.
-    pub async fn queries(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Queries, Problem> {
+    /// What is left of a tenant's plan, at this moment. Nothing is counted, and nothing asked of a plan without limits.
+    pub async fn standing(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Standing, Problem> {
         let account = self.account(tenant, now).await?;
-        if account.limits.of(Unit::Queries).is_none() {
-            return Ok(Queries::of(&account, None));
+        let period = account.period.into();
+        if UNITS.iter().all(|(unit, _)| account.limit(*unit).is_none()) {
+            return Ok(account.standing(&Limits::default(), period));
         }
-        let left = match self.usage_of(&tenant.id).await {
-            Ok(usage) => account.left(usage).of(Unit::Queries),
+        match self.usage_of(&tenant.id).await {
+            Ok(usage) => Ok(account.standing(&account.left(usage), period)),
+            Err(error) => Err(refusal::of(&error, &account, now)),
+        }
+    }
+
+    /// Whether a standing is of a tenant's present period and limits.
+    pub fn is_present(tenant: &Served, standing: &Standing, now: Timestamp) -> bool {
+        Account::of(tenant, now).is_ok_and(|account| account.is_of(standing))
+    }
+
+    /// What is left as the tenant's status shows it, for want of the ledger. None for a tenant without a plan.
+    pub fn shown(tenant: &Served, now: Timestamp) -> Option<Standing> {
+        let account = Account::of(tenant, now).ok()?;
+        let period = Period::from(account.period);
+        let shown = tenant.shown.filter(|shown| shown.period_start >= period.start);
+        let left = UNITS.iter().filter_map(|(unit, _)| {
+            let used = shown.map_or(0, |shown| shown.of(*unit).used);
+            Some((*unit, account.limit(*unit)? - used))
+        });
+        let left = left.fold(Limits::default(), |limits, (unit, left)| limits.with(unit, left.max(0)));
+        Some(account.standing(&left, period))
+    }
+
+    /// What a check of a gateway may rest on: the queries that are left, by what the ledger said, if it did.
+    pub fn queries(tenant: &Served, said: Result<Standing, Problem>, now: Timestamp) -> Result<Queries, Problem> {
+        let account = Account::of(tenant, now)?;
+        match said {
+            Ok(standing) => Ok(Queries::of(&account, standing.left(Unit::Queries))),
             // A request that is let through counts nothing, so it needs no journal.
-            Err(CallError::Unavailable(_)) if account.when_unavailable == WhenUnavailable::Serve => None,
-            Err(error) => return Err(refusal::of(&error, &account, now)),
-        };
-        Ok(Queries::of(&account, left))
+            Err(problem)
+                if account.limit(Unit::Queries).is_none()
+                    || (problem.is(Code::LedgerUnavailable) && account.when_unavailable == WhenUnavailable::Serve) =>
+            {
+                Ok(Queries::of(&account, None))
+            }
+            Err(problem) => Err(problem),
+        }
     }
 
     /// The refusal of a tenant that has no query left.

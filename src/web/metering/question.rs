@@ -89,7 +89,7 @@ pub struct Question {
     /// What it may use.
     amounts: Amounts,
     known: Known,
-    standing: Standing,
+    standing: Option<Standing>,
     /// Whether the ledger has set something aside. If not, it was away.
     reserved: bool,
     /// Whether there is nothing left to tell the ledger.
@@ -124,7 +124,7 @@ impl Metering {
             operation: format!("q-{}", hex::encode(rand::random::<[u8; 16]>())),
             amounts,
             known: Known::default(),
-            standing: Standing::default(),
+            standing: None,
             reserved: false,
             ended: false,
             noted: Instant::now(),
@@ -134,7 +134,7 @@ impl Metering {
         match self.ask(self.ledger.reserve(&question.operation, &body)).await {
             Ok(CommandOutcome::Reserved { period, left }) => {
                 question.reserved = true;
-                question.standing = question.account.standing(&left, period, now);
+                question.standing = Some(question.account.standing(&left, period));
             }
             Err(CallError::Unavailable(_)) => {
                 let served = self.without_ledger(&question.account);
@@ -154,8 +154,8 @@ impl Metering {
 }
 
 impl Question {
-    /// How much of the plan is left.
-    pub fn standing(&self) -> Standing {
+    /// How much of the plan is left. None if the ledger was away.
+    pub fn standing(&self) -> Option<Standing> {
         self.standing
     }
 

@@ -82,11 +82,9 @@ pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Probl
         Unit::Bytes => return full(&format!("{} of documents", size(limit))),
     };
     let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail).after(wait).standing(account.standing(
-        &Limits::default().with(unit, left),
-        account.period.into(),
-        now,
-    ))
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail)
+        .after(wait)
+        .standing(account.standing(&Limits::default().with(unit, left), account.period.into()))
 }
 
 fn used_up(limit: i64, what: &str, end: Timestamp) -> String {

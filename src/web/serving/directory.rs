@@ -4,18 +4,19 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::changes::{Change, Changes};
+use super::trust::Trust;
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
 use crate::api::status::PlanConfig;
 use crate::api::tenant::Chunking;
-use crate::api::usage::Quota;
+use crate::api::usage::{CountedUsage, Quota};
 use crate::api::{MILESTONES, Phase, TakenOver, Tenant, Text, Usage, data_namespace, reached_at};
 use crate::events::{Origin, Subject};
 use crate::keys::KeysInForce;
@@ -68,6 +69,8 @@ pub struct Served {
     pub moving: Option<Moving>,
     /// Its quota periods.
     pub quota: Option<Quota>,
+    /// What its status shows of its usage.
+    pub shown: Option<CountedUsage>,
     /// What was counted in its annotation by versions before the ledger.
     pub counted_before: Usage,
     /// The part of that which the ledger has.
@@ -105,6 +108,7 @@ impl Served {
             embedding: tenant.embedding().cloned(),
             moving: Moving::of(tenant),
             quota: status.and_then(|s| s.quota.clone()),
+            shown: status.and_then(|s| s.usage),
             counted_before: Usage::of(tenant),
             taken_over: TakenOver::of(tenant),
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
@@ -213,14 +217,26 @@ pub struct Directory {
 
 impl Directory {
     /// Begins to follow the Tenants of these namespaces, or of all.
-    pub fn start(tasks: &mut JoinSet<()>, client: &Client, namespaces: &[String], identity: &IdentityKey) -> Self {
+    pub fn start(
+        tasks: &mut JoinSet<()>,
+        client: &Client,
+        namespaces: &[String],
+        identity: &IdentityKey,
+        trust: &mut Trust,
+    ) -> Self {
         let directory = Self::default();
-        let all = [Api::<Tenant>::all(client.clone())];
-        let some = namespaces.iter().map(|ns| Api::<Tenant>::namespaced(client.clone(), ns));
-        let apis: Vec<_> = if namespaces.is_empty() { all.into() } else { some.collect() };
-        directory.missing.store(apis.len(), Ordering::Relaxed);
-        for api in apis {
-            tasks.spawn(directory.clone().follow(api, identity.clone()));
+        let some = namespaces.iter().map(|namespace| Some(namespace.clone()));
+        let scopes: Vec<_> = if namespaces.is_empty() { vec![None] } else { some.collect() };
+        directory.missing.store(scopes.len(), Ordering::Relaxed);
+        for scope in scopes {
+            let pulse = trust.watch(scope.as_deref());
+            let api = move |client: Client| match &scope {
+                Some(namespace) => Api::<Tenant>::namespaced(client, namespace),
+                None => Api::all(client),
+            };
+            let config = watcher::Config::default().any_semantic();
+            let events = watches::watch_with_pulse((client, pulse), api, config, trust.silence());
+            tasks.spawn(directory.clone().follow(events, identity.clone()));
         }
         directory
     }
@@ -240,8 +256,8 @@ impl Directory {
         self.missing.load(Ordering::Relaxed) == 0
     }
 
-    async fn follow(self, api: Api<Tenant>, identity: IdentityKey) {
-        let mut events = std::pin::pin!(watches::watch(api, watcher::Config::default().any_semantic()));
+    async fn follow(self, events: impl Stream<Item = watcher::Result<Event<Tenant>>>, identity: IdentityKey) {
+        let mut events = std::pin::pin!(events);
         // Whom the present listing has named, and whom those before it: who is missing from it is gone.
         let (mut listed, mut before): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         let mut first = true;
@@ -304,6 +320,7 @@ mod tests {
             embedding: None,
             moving: None,
             quota: None,
+            shown: None,
             counted_before: Usage::default(),
             taken_over: TakenOver::default(),
             chunking: Chunking::default(),

@@ -21,5 +21,7 @@ pub mod readiness;
 pub mod request_ids;
 pub mod shares;
 pub mod standing;
+pub mod standings;
 pub mod tokens;
+pub mod trust;
 pub mod turns;

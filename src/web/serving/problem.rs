@@ -27,6 +27,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 #[strum(serialize_all = "snake_case")]
 #[allow(missing_docs)] // The detail of each says what it means.
 pub enum Code {
+    AccountsUnavailable,
     Captcha,
     ChangeRunning,
     Closed,
@@ -256,7 +257,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         if let Some(standing) = standing {
-            standing.write(headers);
+            response.extensions_mut().insert(*standing);
         }
         response
     }

@@ -12,9 +12,8 @@ use crate::web::App;
 const STANDS: Duration = Duration::from_secs(1);
 /// How long Kubernetes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long web stays ready with what it knows while Kubernetes does not answer. API keys, suspensions and plans that
-/// change meanwhile are not known.
-const SERVES_ON: Duration = Duration::from_hours(1);
+/// A watch that has told nothing for longer than this does not work: one that does brings a bookmark about each minute.
+const LATE: Duration = Duration::from_mins(5);
 
 /// What Kubernetes answered lately.
 #[derive(Debug, Default)]
@@ -31,19 +30,20 @@ impl Seen {
         self.asked.is_some_and(|at| now.duration_since(at) < STANDS)
     }
 
-    fn verdict(&self, now: Instant) -> (StatusCode, &'static str) {
-        match self.answered.map(|at| now.duration_since(at)) {
-            Some(_) if self.answered == self.asked => (StatusCode::OK, "ready"),
-            Some(silent) if silent < SERVES_ON => {
-                (StatusCode::OK, "ready, with what was known before Kubernetes stopped answering")
-            }
-            _ => (StatusCode::SERVICE_UNAVAILABLE, "Kubernetes cannot be reached"),
+    /// Web is ready with Tenants that are so old.
+    fn verdict(&self, age: Duration) -> &'static str {
+        if self.answered.is_none() || self.answered != self.asked {
+            "ready, with what was known before Kubernetes stopped answering"
+        } else if age > LATE {
+            "ready, with what was known before the watch of Tenants stopped telling"
+        } else {
+            "ready"
         }
     }
 }
 
-/// Ready when all that questions need was read once, Kubernetes has answered within the last hour, and the end was not asked for. An API
-/// server that is away takes the replicas out of no Service: questions need none.
+/// Ready when all that questions need was read once and is not too old to serve by ([`super::trust`]), and the end was
+/// not asked for. An API server that is away takes the replicas out of no Service until then: questions need none.
 pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     if *app.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping");
@@ -53,6 +53,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     }
     if !app.api_keys.is_told() {
         return (StatusCode::SERVICE_UNAVAILABLE, "reading the public key of API keys");
+    }
+    if app.trust.is_over() {
+        let why = "what is known of the Tenants is too old: Kubernetes has told nothing for too long";
+        return (StatusCode::SERVICE_UNAVAILABLE, why);
     }
     // A check that fails counts: a provider that is away takes no replica out of its Service.
     if !app.indexes.all().all(|index| index.gate().is_checked()) {
@@ -67,7 +71,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
             Seen { asked: Some(now), answered: if matches!(answer, Ok(Ok(_))) { Some(now) } else { known.answered } };
         *seen() = known;
     }
-    known.verdict(Instant::now())
+    (StatusCode::OK, known.verdict(app.trust.age_of_tenants()))
 }
 
 #[cfg(test)]
@@ -75,19 +79,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn web_serves_for_an_hour_without_kubernetes_and_not_before_it_answered() {
-        let start = Instant::now();
-        let at = |minutes| start + Duration::from_mins(minutes);
-        let asked = |minutes, answered: Option<u64>| Seen { asked: Some(at(minutes)), answered: answered.map(at) };
-        let status = |seen: Seen, minutes| seen.verdict(at(minutes)).0.as_u16();
-        assert_eq!(status(Seen::default(), 0), 503);
-        assert_eq!(status(asked(1, None), 1), 503);
-        assert_eq!(asked(1, Some(1)).verdict(at(1)), (StatusCode::OK, "ready"));
-        assert_eq!(status(asked(2, Some(1)), 2), 200);
-        assert!(asked(2, Some(1)).verdict(at(2)).1.contains("before Kubernetes stopped"));
-        assert_eq!(status(asked(60, Some(1)), 60), 200);
-        assert_eq!(status(asked(61, Some(1)), 61), 503);
-        assert_eq!(status(asked(62, Some(62)), 62), 200, "it is back");
+    fn readiness_says_what_does_not_tell_anything_new() {
+        let now = Instant::now();
+        let seen = |answered| Seen { asked: Some(now), answered };
+        let minutes = Duration::from_mins;
+        assert_eq!(seen(Some(now)).verdict(minutes(1)), "ready");
+        assert!(seen(Some(now)).verdict(minutes(6)).contains("the watch of Tenants stopped"));
+        let before = now.checked_sub(minutes(1));
+        for answered in [None, before] {
+            assert!(seen(answered).verdict(minutes(6)).contains("before Kubernetes stopped"));
+        }
     }
 
     #[test]

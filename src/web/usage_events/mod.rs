@@ -95,6 +95,8 @@ pub async fn count(State(app): State<Arc<App>>, request: Request) -> Result<Json
     if !app.directory.is_complete() {
         return Err(Problem::unavailable());
     }
+    // An event of a tenant that is not known yet would be refused for good.
+    app.trust.check(None)?;
     let counted = app.clone();
     // Events of a service that hangs up are counted to the end, and keep their place until then.
     let done = app.metering.to_its_end(async move {

@@ -156,6 +156,11 @@ impl World {
         connection.execute(sql, [now.div_euclid(3600) * 3600]).expect("written");
     }
 
+    /// The folder of the ledger's databases.
+    pub fn ledgers_data(&self) -> std::path::PathBuf {
+        self.ledger.folder.join("data")
+    }
+
     /// The sums of a unit over all that the ledger keeps.
     pub fn sums(&self, unit: Unit) -> Sums {
         let path = self.ledger.folder.join("data/ledger.db");

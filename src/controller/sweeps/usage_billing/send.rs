@@ -39,6 +39,8 @@ fn differs(usage: &MeteredUsage, rows: &[Row], theirs: i64) -> Trouble {
         sent: usage.sent,
         unsent: rows.iter().map(|row| row.amount).sum(),
         theirs,
+        events: None,
+        tenant: None,
     }
 }
 

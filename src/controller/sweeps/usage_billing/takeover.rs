@@ -153,7 +153,8 @@ impl Look<'_> {
             return Ok(Begun::Item(one));
         }
         let since = if sent == before.sent { before.since } else { waiting.usage.through };
-        let differs = Trouble::Differs { unit, meters, since, sent, unsent: amount, theirs };
+        let differs =
+            Trouble::Differs { unit, meters, since, sent, unsent: amount, theirs, events: None, tenant: None };
         Ok(Begun::Held(held(waiting, amount, begins, closed_until), differs))
     }
 

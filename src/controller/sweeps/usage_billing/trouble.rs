@@ -53,11 +53,13 @@ pub enum Trouble {
     },
     /// Stripe has another number than was sent.
     #[error(
-        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe has {theirs} on {on}. \
-         No {name} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
-         number the customer pays",
+        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, {copied} of those that were \
+         sent, and Stripe has {theirs} on {on}. No {name} are sent until they agree{looked}. Once Stripe's number has stayed the \
+         same for an hour, `kubectl tenant settle-usage` says whose number the customer pays",
         name = .unit.in_plans(),
-        on = on(.meters)
+        on = on(.meters),
+        copied = copied(*.events),
+        looked = looked(.tenant.as_ref())
     )]
     Differs {
         /// The unit.
@@ -72,6 +74,10 @@ pub enum Trouble {
         unsent: i64,
         /// What Stripe has.
         theirs: i64,
+        /// What the events store has of the hours that were sent. None is not known.
+        events: Option<i64>,
+        /// The namespace and the name of the tenant, once they are known.
+        tenant: Option<(String, String)>,
     },
     /// Stripe's sums may lack what was sent in the last minutes.
     #[error("Stripe does not show yet what was sent")]
@@ -114,6 +120,24 @@ impl From<UsagePriceError> for Trouble {
 /// `12 queries and 300 prompt_tokens`.
 fn listed(amounts: &[(Unit, i64)]) -> String {
     amounts.iter().map(|(unit, amount)| format!("{amount} {}", unit.in_plans())).collect::<Vec<_>>().join(" and ")
+}
+
+/// What the events store has.
+fn copied(events: Option<i64>) -> String {
+    events.map_or_else(
+        || "it is not known how many the events store has".to_owned(),
+        |events| format!("the events store has {events}"),
+    )
+}
+
+/// The command that shows the hours.
+fn looked(tenant: Option<&(String, String)>) -> String {
+    let shown = |(namespace, name): &(String, String)| {
+        format!(
+            ": `kubectl tenant usage {name} -n {namespace} --billed --hours --lines` shows the hours and their lines"
+        )
+    };
+    tenant.map(shown).unwrap_or_default()
 }
 
 /// `meter mtr_1`, or `the meters mtr_1 and mtr_2 together`.

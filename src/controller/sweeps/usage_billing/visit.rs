@@ -8,7 +8,7 @@ use super::meters::Meters;
 use super::queue::{Known, Seen};
 use super::trouble::Trouble;
 use super::{is_billed, shown};
-use crate::api::{Tenant, Timestamp};
+use crate::api::{Tenant, Timestamp, UsageBilling};
 use crate::controller::context::Context;
 
 /// Seconds for which a trouble that goes by itself is not shown.
@@ -85,6 +85,10 @@ async fn look(
         Trouble::Differs { .. } if settling => Trouble::Settling,
         trouble => trouble,
     });
+    let trouble = match trouble {
+        Some(trouble) => Some(with_the_third_number(context, &live, billing.as_ref(), trouble).await),
+        None => None,
+    };
     // Numbers that may lag are not shown, and are nothing to decide by.
     let hidden = matches!(trouble, Some(Trouble::Settling));
     let billing = billing.map(|mut billing| {
@@ -100,4 +104,22 @@ async fn look(
         context.kubernetes.replace_status(&live, "usage_billing", status).await?;
     }
     Ok(trouble)
+}
+
+/// A difference with what the events store has, and whose it is: a person compares three numbers.
+async fn with_the_third_number(
+    context: &Context,
+    tenant: &Tenant,
+    billing: Option<&UsageBilling>,
+    trouble: Trouble,
+) -> Trouble {
+    let Trouble::Differs { unit, meters, since, sent, unsent, theirs, .. } = trouble else { return trouble };
+    let through = billing.into_iter().flat_map(|billing| &billing.meters).find(|usage| usage.unit == unit);
+    let hours = match through {
+        Some(usage) => context.ledger.all_events_hours(tenant.tenant_id(), since, usage.through).await.ok().flatten(),
+        None => None,
+    };
+    let events = hours.map(|hours| hours.iter().map(|row| row.counted[unit]).sum());
+    let tenant = Some((tenant.namespace().unwrap_or_default(), tenant.name_any()));
+    Trouble::Differs { unit, meters, since, sent, unsent, theirs, events, tenant }
 }

@@ -1,0 +1,172 @@
+//! What is left of the tenants' plans, told on each answer to a request with an API key that is good: those of the tenant
+//! API and of `/authz`, refusals as well. An answer that counted something brings the ledger's numbers with it; others
+//! tell what the ledger said within the last two seconds. While the ledger does not answer, they tell what is known.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::Next;
+use axum::response::Response;
+
+use super::directory::Served;
+use super::problem::Problem;
+use super::standing::Standing;
+use super::turns::Turns;
+use crate::api::Timestamp;
+use crate::web::App;
+use crate::web::api::keys;
+use crate::web::gateway;
+use crate::web::metering::Metering;
+
+/// How long an answer of the ledger stands.
+const STANDS: Duration = Duration::from_secs(2);
+/// How long an answer waits for the ledger to tell what is left.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// Tenants whose standings are kept.
+const KEPT: usize = 10_000;
+
+/// What the ledger said of the tenants, by their ids.
+#[derive(Default)]
+pub struct Standings {
+    known: Mutex<HashMap<String, (Instant, Standing)>>,
+    /// One request at a time asks for a tenant.
+    asking: Turns,
+}
+
+impl Standings {
+    /// What is left, as the ledger said a moment ago or says now.
+    pub async fn of(&self, metering: &Arc<Metering>, tenant: &Served, now: Timestamp) -> Result<Standing, Problem> {
+        // A plan that has changed, or a new period, is seen at once.
+        let fresh = || self.known(tenant, now).filter(|(at, _)| at.elapsed() < STANDS).map(|(_, standing)| standing);
+        if let Some(standing) = fresh() {
+            return Ok(standing);
+        }
+        let _turn = self.asking.take(&tenant.id).await;
+        // Another request may have asked meanwhile.
+        if let Some(standing) = fresh() {
+            return Ok(standing);
+        }
+        let standing = metering.standing(tenant, now).await?;
+        self.note(&tenant.id, standing);
+        Ok(standing)
+    }
+
+    /// Keeps what the ledger said of all units.
+    fn note(&self, tenant: &str, standing: Standing) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KEPT && !known.contains_key(tenant) {
+            known.retain(|_, (at, _)| at.elapsed() < STANDS);
+        }
+        if known.len() < KEPT || known.contains_key(tenant) {
+            known.insert(tenant.to_owned(), (Instant::now(), standing));
+        }
+    }
+
+    /// Keeps what is known better, for as long as what the ledger said of all units stands.
+    fn refine(&self, tenant: &str, standing: Standing) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = known.get_mut(tenant) {
+            *known = standing;
+        }
+    }
+
+    /// What the ledger said last of the tenant's present period and limits, however long ago.
+    fn known(&self, tenant: &Served, now: Timestamp) -> Option<(Instant, Standing)> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, standing) = known.get(&tenant.id).copied()?;
+        Metering::is_present(tenant, &standing, now).then_some((at, standing))
+    }
+
+    /// What is left where the answer that is to be sent tells `exact` units.
+    async fn told(
+        &self,
+        metering: &Arc<Metering>,
+        tenant: &Served,
+        exact: Option<Standing>,
+        now: Timestamp,
+    ) -> Option<Standing> {
+        if let Some(exact) = exact.filter(|exact| Metering::is_present(tenant, exact, now)) {
+            self.note(&tenant.id, exact);
+            return Some(exact);
+        }
+        let asked = tokio::time::timeout(PATIENCE, self.of(metering, tenant, now)).await;
+        let other = match asked {
+            Ok(Ok(standing)) => Some(standing),
+            // The ledger is away: what it said last, or else what the controller showed.
+            _ => self.known(tenant, now).map(|(_, standing)| standing).or_else(|| Metering::shown(tenant, now)),
+        };
+        match (exact, other) {
+            (Some(exact), Some(other)) => {
+                let whole = exact.over(&other);
+                self.refine(&tenant.id, whole);
+                Some(whole)
+            }
+            (exact, other) => exact.or(other),
+        }
+    }
+}
+
+/// The API key of a request to the tenant API or to `/authz`.
+fn key_of<'a>(path: &str, headers: &'a HeaderMap) -> Option<&'a str> {
+    if path == gateway::PATH || path.strip_prefix(gateway::PATH).is_some_and(|rest| rest.starts_with('/')) {
+        return gateway::key(headers);
+    }
+    keys::bearer(headers).filter(|_| path.starts_with("/v1/"))
+}
+
+/// Tells on each answer what is left, once the tenant is known: an answer to a key that is wrong, revoked or replaced
+/// tells nothing.
+pub async fn tell(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let key = key_of(request.uri().path(), request.headers()).map(str::to_owned);
+    let mut response = next.run(request).await;
+    let mut standing = response.extensions_mut().remove::<Standing>();
+    let known = key.filter(|_| response.status() != StatusCode::UNAUTHORIZED).and_then(|key| app.holder(&key));
+    if let Some(tenant) = known {
+        standing = app.standings.told(&app.metering, &tenant, standing, app.now()).await;
+    }
+    if let Some(standing) = standing {
+        standing.write(response.headers_mut(), app.now());
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, header};
+
+    use super::*;
+    use crate::api::Unit;
+    use crate::ledger::account::Period;
+    use crate::ledger::units::Limits;
+
+    #[test]
+    fn keys_are_read_where_the_route_reads_them() {
+        let headers = HeaderMap::from_iter([
+            (header::AUTHORIZATION, HeaderValue::from_static("Bearer sk_live_a")),
+            (header::HeaderName::from_static("x-api-key"), HeaderValue::from_static("sk_live_b")),
+        ]);
+        let of = |path| key_of(path, &headers);
+        assert_eq!((of("/v1/query"), of("/v1/nowhere")), (Some("sk_live_a"), Some("sk_live_a")));
+        assert_eq!((of("/authz"), of("/authz/x")), (Some("sk_live_b"), Some("sk_live_b")));
+        assert_eq!((of("/authzx"), of("/account"), of("/tenant/x")), (None, None, None));
+    }
+
+    #[test]
+    fn so_many_tenants_are_kept() {
+        let standings = Standings::default();
+        let period = Period { start: Timestamp::from_second(0), end: Timestamp::from_second(1) };
+        let standing = |left| Standing::of(|_| Some(9), &Limits::default().with(Unit::Queries, left), period);
+        for i in 0..KEPT + 10 {
+            standings.note(&i.to_string(), standing(3));
+        }
+        let left = |tenant: &str| {
+            standings.known.lock().expect("a lock").get(tenant).and_then(|(_, known)| known.left(Unit::Queries))
+        };
+        assert_eq!((left("0"), left(&KEPT.to_string())), (Some(3), None));
+        standings.note("0", standing(2));
+        assert_eq!(left("0"), Some(2), "one that is kept already");
+    }
+}
