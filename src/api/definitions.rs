@@ -8,7 +8,7 @@ use kube::{CustomResourceExt, ResourceExt};
 use super::{Plan, Tenant};
 
 /// Grows with each change of the definitions.
-pub const CRD_REVISION: u32 = 12;
+pub const CRD_REVISION: u32 = 13;
 /// On the definitions: which revision they are of.
 pub const CRD_REVISION_ANNOTATION: &str = "tenant-operator.dev/crd-revision";
 

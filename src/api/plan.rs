@@ -147,27 +147,27 @@ pub struct Limits {
     /// Documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub documents: i64,
-    /// Queries that a tenant may make in a quota period, which is a month.
+    /// Queries that a tenant may make in a quota period.
     #[schemars(range(min = 0))]
     pub queries_per_month: i64,
     /// Bytes of documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Bytes of text that may be embedded for a tenant in a quota period, which is a month. Each upload counts, even if the
+    /// Bytes of text that may be embedded for a tenant in a quota period. Each upload counts, even if the
     /// document is deleted later.
     #[schemars(range(min = 0))]
     pub embedded_bytes_per_month: i64,
-    /// Tokens that the chat model may read for a tenant in a quota period, which is a month. Without it, they are counted and
+    /// Tokens that the chat model may read for a tenant in a quota period. Without it, they are counted and
     /// not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = LARGEST))]
     pub prompt_tokens_per_month: Option<i64>,
-    /// Tokens that the chat model may write for a tenant in a quota period, which is a month. Without it, they are counted and
+    /// Tokens that the chat model may write for a tenant in a quota period. Without it, they are counted and
     /// not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = LARGEST))]
     pub completion_tokens_per_month: Option<i64>,
-    /// Tokens that the embedding model may read for a tenant in a quota period, which is a month, of documents and of
+    /// Tokens that the embedding model may read for a tenant in a quota period, of documents and of
     /// questions. Without it, they are counted and not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = LARGEST))]

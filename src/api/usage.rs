@@ -129,7 +129,7 @@ impl TakenOver {
     }
 }
 
-/// A quota period: a month. Of a tenant that pays by Stripe, it is Stripe's billing period.
+/// A quota period: Stripe's billing period for a tenant that pays by Stripe, and 30 days for any other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
@@ -137,8 +137,8 @@ pub struct Quota {
     pub period_start: Timestamp,
     /// When the period ends and counting starts again at zero.
     pub period_end: Timestamp,
-    /// Gives the periods their day of the month and their time of day, in UTC. In a shorter month they begin on its last
-    /// day. It is the `billing_cycle_anchor` of the subscription at Stripe, or when the first period began.
+    /// The `billing_cycle_anchor` of the subscription at Stripe. It gives the periods their day of the month and their
+    /// time of day, in UTC. In a shorter month they begin on its last day. Without it, periods have 30 days.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anchor: Option<Timestamp>,
     /// Queries that the tenant may make in the period.
@@ -160,11 +160,14 @@ pub struct Cycle {
 const AHEAD: i64 = 60;
 
 impl Quota {
+    /// Seconds of a period of a tenant that does not pay by Stripe: 30 days.
+    pub const PERIOD: i64 = 30 * 24 * 3600;
+
     /// The first period of a tenant, with nothing allowed yet.
     pub fn begin(cycle: Option<Cycle>, now: Timestamp) -> Self {
         let Some(Cycle { anchor, period_start }) = cycle else {
-            let (period_start, period_end) = months::around(now, now);
-            return Self { period_start, period_end, anchor: Some(now), queries_limit: 0, documents_limit: 0 };
+            let period_end = now.plus(Self::PERIOD);
+            return Self { period_start: now, period_end, anchor: None, queries_limit: 0, documents_limit: 0 };
         };
         let begun = period_start.since(now) <= AHEAD;
         let (start, period_end) = months::around(anchor, if begun { now.max(period_start) } else { now });
@@ -178,22 +181,25 @@ impl Quota {
         if now < self.period_end {
             return (self.period_start, self.period_end);
         }
-        let (start, end) = months::around(self.anchor(), now);
-        (start.max(self.period_end), end)
+        match self.anchor {
+            Some(anchor) => {
+                let (start, end) = months::around(anchor, now);
+                (start.max(self.period_end), end)
+            }
+            None => Self::days_from(self.period_end, now),
+        }
     }
 
-    /// What gives the periods their day. Versions before it was kept counted 30 days: their last period ends as it was
-    /// announced, and months follow.
-    pub fn anchor(&self) -> Timestamp {
-        self.anchor.unwrap_or(self.period_end)
+    /// The period of 30 days that a moment is in, if one of them begins here.
+    pub fn days_from(begin: Timestamp, moment: Timestamp) -> (Timestamp, Timestamp) {
+        let periods = moment.since(begin).div_euclid(Self::PERIOD);
+        let start = begin.plus(periods.saturating_mul(Self::PERIOD));
+        (start, start.plus(Self::PERIOD))
     }
 
     /// Moves on to the period that a moment is in.
     pub fn move_on(&mut self, now: Timestamp) {
-        if now >= self.period_end {
-            self.anchor.get_or_insert(self.period_end);
-            (self.period_start, self.period_end) = self.period_at(now);
-        }
+        (self.period_start, self.period_end) = self.period_at(now);
     }
 
     /// Follows the months of another subscription, or of one whose anchor was moved. If one of them began after the
@@ -308,8 +314,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn periods_of_30_days_follow_one_another() {
+        let begun = at("2027-01-31T10:23:45Z");
+        let mut quota = Quota::begin(None, begun);
+        let second = begun.plus(Quota::PERIOD);
+        assert_eq!(quota.period_at(second.plus(-1)), (begun, second));
+        assert_eq!(quota.period_at(second), (second, second.plus(Quota::PERIOD)));
+        assert_eq!(quota.period_at(begun.plus(-1)), (begun, second), "a clock that runs behind");
+        quota.move_on(second.plus(3 * Quota::PERIOD));
+        assert_eq!(quota.period_start, second.plus(3 * Quota::PERIOD));
+    }
+
+    #[test]
     fn quota_periods_follow_one_another() {
-        let quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        let quota = at_stripe("2027-01-31T10:23:45Z");
         let period = |now: &str| period_of(&quota, now);
         let [january, february] = [("01-31", "02-28"), ("02-28", "03-31")];
         assert_eq!(["2027-01-31T10:23:45Z", "2027-02-28T10:23:44Z"].map(period), [january, january].map(days));
@@ -320,7 +338,7 @@ mod tests {
     /// The controller writes each period into the status, and the next one is computed from there.
     #[test]
     fn the_day_of_a_quota_does_not_drift() {
-        let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        let mut quota = at_stripe("2027-01-31T10:23:45Z");
         let mut seen = Vec::new();
         for _ in 0..4 {
             let end = quota.period_end;
@@ -359,19 +377,17 @@ mod tests {
         assert_eq!(period_of(&quota, "2027-03-10T10:23:45Z"), days(("03-10", "04-10")));
     }
 
-    /// A status of a version that counted 30 days.
     #[test]
-    fn a_period_of_30_days_ends_as_it_was_announced() {
-        let (period_start, period_end) = (at("2027-01-31T10:23:45Z"), at("2027-03-02T10:23:45Z"));
-        let old = Quota { period_start, period_end, anchor: None, queries_limit: 1, documents_limit: 1 };
-        assert_eq!(period_of(&old, "2027-03-02T10:23:44Z"), days(("01-31", "03-02")));
-        assert_eq!(period_of(&old, "2027-03-02T10:23:45Z"), days(("03-02", "04-02")));
-        let mut moved = old.clone();
-        moved.move_on(at("2027-05-10T00:00:00Z"));
-        assert_eq!((moved.period_start, moved.anchor), (at("2027-05-02T10:23:45Z"), Some(period_end)));
-        let mut followed = old;
-        followed.follow(at("2027-01-15T10:23:45Z"), at("2027-02-10T00:00:00Z"));
-        assert_eq!(period_of(&followed, "2027-02-10T00:00:00Z"), days(("01-31", "02-15")), "it ends with Stripe's");
+    fn a_period_of_30_days_ends_with_the_one_of_a_subscription() {
+        let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
+        quota.follow(at("2027-01-15T10:23:45Z"), at("2027-02-10T00:00:00Z"));
+        assert_eq!(period_of(&quota, "2027-02-10T00:00:00Z"), days(("01-31", "02-15")));
+        assert_eq!(period_of(&quota, "2027-02-15T10:23:45Z"), days(("02-15", "03-15")));
+    }
+
+    /// The quota of a subscription that begins at this moment.
+    fn at_stripe(begins: &str) -> Quota {
+        Quota::begin(Some(Cycle { anchor: at(begins), period_start: at(begins) }), at(begins))
     }
 
     fn at(text: &str) -> Timestamp {

@@ -296,11 +296,10 @@ fn a_replaced_key_is_noted_with_its_time_and_a_lost_status_makes_none_up() {
 #[test]
 fn the_quota_period_moves_on() {
     let mut case = welcomed();
-    let quota = Quota::begin(None, Timestamp::from_second(NOW - 5).plus_months(-1));
-    case.view.status.quota = Some(quota.clone());
+    case.view.status.quota = Some(Quota::begin(None, Timestamp::from_second(NOW - Quota::PERIOD - 5)));
     let next = case.recorded().quota.expect("a quota");
     assert_eq!(next.period_start, Timestamp::from_second(NOW - 5));
-    assert_eq!((next.period_end, next.anchor), (next.period_start.plus_months(1), quota.anchor));
+    assert_eq!(next.period_end, next.period_start.plus(Quota::PERIOD));
 }
 
 /// Of a tenant that an earlier version provisioned, of one that was moved to Stripe, and of one with another

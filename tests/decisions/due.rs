@@ -249,7 +249,7 @@ fn dues() -> Vec<Due> {
             "the next period",
             |c| {
                 if let Some(quota) = &mut c.view.status.quota {
-                    *quota = Quota::begin(None, Timestamp::from_second(NOW - 5).plus_months(-1));
+                    *quota = Quota::begin(None, Timestamp::from_second(NOW - Quota::PERIOD - 5));
                 }
             },
             |s| s.wrote(|status| status.quota.as_ref().is_some_and(|q| q.period_start.as_second() == NOW - 5)),

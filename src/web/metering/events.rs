@@ -59,20 +59,25 @@ struct Periods {
     present: Period,
     /// Those before it that the ledger knows, if an event asks for them.
     earlier: Vec<Period>,
-    /// Gives the others their day.
-    anchor: Timestamp,
+    /// Gives the others their day, for a tenant that pays by Stripe. Without it, they have 30 days.
+    anchor: Option<Timestamp>,
 }
 
 impl Periods {
-    /// The period of a moment: the latest that had begun. Where none is known, it is the month of the moment, as far as
-    /// it is in no period that is known.
+    /// The period of a moment: the latest that had begun. Where none is known, it is the period that the tenant would
+    /// have had, as far as it is in no period that is known.
     fn of(&self, time: Timestamp) -> Period {
         let known = || self.earlier.iter().chain([&self.present]);
         let begun = known().filter(|period| period.start <= time).max_by_key(|period| period.start);
         if let Some(period) = begun.filter(|period| time < period.end) {
             return *period;
         }
-        let (start, end) = months::around(self.anchor, time);
+        let (start, end) = if let Some(anchor) = self.anchor {
+            months::around(anchor, time)
+        } else {
+            let near = begun.or_else(|| known().min_by_key(|period| period.start));
+            Quota::days_from(near.map_or(self.present.start, |period| period.start), time)
+        };
         let before = known().map(|period| period.end).filter(|end| *end <= time).max();
         let after = known().map(|period| period.start).filter(|start| *start > time).min();
         Period {
@@ -190,7 +195,7 @@ impl Metering {
             let known = self.ask(self.ledger.periods(&tenant.id)).await.map_err(|error| of(&error))?;
             earlier.extend(known.iter().map(|known| known.period).filter(|known| known.start < present.start));
         }
-        let anchor = tenant.quota.as_ref().map_or(present.start, Quota::anchor);
+        let anchor = tenant.quota.as_ref().and_then(|quota| quota.anchor);
         Ok(Periods { present, earlier, anchor })
     }
 }
@@ -208,10 +213,26 @@ mod tests {
     }
 
     #[test]
+    fn periods_without_an_anchor_have_30_days() {
+        let day = |day: i64| Timestamp::from_second(day * 24 * 3600);
+        let period = |start: i64, end: i64| Period { start: day(start), end: day(end) };
+        // The plan changed on day 110 and began a period of its own.
+        let earlier = vec![period(110, 140), period(90, 120)];
+        let periods = Periods { present: period(200, 230), earlier, anchor: None };
+        for (moment, start) in
+            [(229, 200), (200, 200), (231, 230), (199, 170), (140, 140), (139, 110), (110, 110), (109, 90), (89, 60)]
+        {
+            assert_eq!(periods.of(day(moment)), period(start, start + 30), "day {moment}");
+        }
+        let new = Periods { present: period(200, 230), earlier: Vec::new(), anchor: None };
+        assert_eq!(new.of(day(166)), period(140, 170), "before the tenant was there");
+    }
+
+    #[test]
     fn an_event_counts_in_the_period_of_its_time() {
         // A subscription began on 12 March, in the middle of a period of the one before.
         let earlier = vec![period("03-12", "04-10"), period("02-28", "03-28")];
-        let periods = Periods { present: period("06-30", "07-31"), earlier, anchor: at("05-31") };
+        let periods = Periods { present: period("06-30", "07-31"), earlier, anchor: Some(at("05-31")) };
         for (day, start, end) in [
             ("07-30", "06-30", "07-31"),
             ("06-30", "06-30", "07-31"),
@@ -229,7 +250,7 @@ mod tests {
         }
         let last_second = at("06-30").plus(-1);
         assert_eq!(periods.of(last_second), period("05-31", "06-30"));
-        let new = Periods { present: period("03-15", "03-31"), earlier: Vec::new(), anchor: at("01-31") };
+        let new = Periods { present: period("03-15", "03-31"), earlier: Vec::new(), anchor: Some(at("01-31")) };
         assert_eq!(new.of(at("03-10")), period("02-28", "03-15"), "before the tenant was there");
     }
 }

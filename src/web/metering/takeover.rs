@@ -16,6 +16,7 @@ use serde_json::json;
 use super::Metering;
 use super::account::Account;
 use super::counted;
+use crate::api::usage::Quota;
 use crate::api::{TAKEN_OVER_ANNOTATION, TakenOver, Tenant, Timestamp, Unit, Usage};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -130,16 +131,14 @@ enum StepError {
     Ledger(#[from] CallError),
 }
 
-/// Seconds of a period of the versions before the ledger: 30 days.
-const PERIOD_BEFORE: i64 = 30 * 24 * 3600;
-
-/// The period of the annotation; the tenant's present one where the annotation names none.
+/// The period of the annotation, which has 30 days in those versions; the tenant's present one where the annotation
+/// names none.
 fn period_of(usage: Usage, present: SomePeriod) -> SomePeriod {
     let start = Timestamp::from_second(usage.period);
     if start == Period::from(present).start {
         return present;
     }
-    Period { start, end: start.plus(PERIOD_BEFORE) }.try_into().unwrap_or(present)
+    Period { start, end: start.plus(Quota::PERIOD) }.try_into().unwrap_or(present)
 }
 
 /// What the ledger has to add, and what it has to take away from levels.

@@ -74,10 +74,13 @@ impl Sums {
     }
 }
 
-/// The period of a tenant so many months before the present one.
+/// The period of a tenant so many periods before the present one.
 pub fn period_before(quota: &Quota, count: usize) -> Period {
-    let present = (quota.period_start, quota.period_end);
-    let (start, end) = (0..count).fold(present, |(start, _), _| months::around(quota.anchor(), start.plus(-1)));
+    let before = |start: Timestamp| match quota.anchor {
+        Some(anchor) => months::around(anchor, start.plus(-1)),
+        None => Quota::days_from(quota.period_start, start.plus(-1)),
+    };
+    let (start, end) = (0..count).fold((quota.period_start, quota.period_end), |(start, _), _| before(start));
     Period { start, end }
 }
 
