@@ -368,7 +368,7 @@ impl Metrics {
         for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries, &metrics.usage_errors]) {
             family.get_or_create_owned(&"".into());
         }
-        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed] {
+        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed, &metrics.told_age] {
             family.get_or_create_owned(&"".into());
         }
         for family in [&metrics.breaker_open, &metrics.pin_mismatch] {

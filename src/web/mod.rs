@@ -9,6 +9,7 @@ mod pages;
 mod public;
 mod routes;
 pub(crate) mod serving;
+mod standings;
 mod usage_events;
 mod webhooks;
 
@@ -44,7 +45,7 @@ use customer::{export, tenant, track};
 use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
-use serving::{bodies, directory, limits, linger, offers, optimistic, places, readiness, standings, trust, turns};
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, readiness, trust, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};

@@ -27,8 +27,8 @@ use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
 use super::serving::readiness::ready;
 use super::serving::request_ids::{self, REQUEST_ID};
-use super::serving::{guards, headers, linger, problem, standing, standings, tokens};
-use super::{App, gateway, pages, usage_events, webhooks};
+use super::serving::{guards, headers, linger, problem, standing, tokens};
+use super::{App, gateway, pages, standings, usage_events, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.

@@ -260,6 +260,9 @@ async fn of_cards() -> Vec<Value> {
     world.wait("asks", "taken back", |s| s.plan_change.is_none()).await;
 
     world.create_paying("late", "paid").await;
+    let renewed = kube::api::Patch::Merge(json!({"spec": {"apiKeyGeneration": 2}}));
+    world.tenants().patch("late", &Default::default(), &renewed).await.expect("patched");
+    world.wait("late", "its key is noted at Stripe", |s| s.key_generation_at_stripe == Some(2)).await;
     for method in stripe_objects(&world, "payment_method").await {
         world.sandbox_post("/_sandbox/decline", json!({"payment_method": method["id"]})).await;
     }

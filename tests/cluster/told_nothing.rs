@@ -97,8 +97,9 @@ async fn at_the_gateway(world: &World, key: &str) -> (u16, String) {
     (answer.status().as_u16(), refusal.unwrap_or_default())
 }
 
+/// As the kubelet asks.
 async fn ready(world: &World) -> (u16, String) {
-    let answer = world.http.get(format!("{}/readyz", world.web)).send().await.expect("web answers");
+    let answer = world.http.get(world.web_metrics.replace("/metrics", "/readyz")).send().await.expect("web answers");
     (answer.status().as_u16(), answer.text().await.expect("text"))
 }
 

@@ -13,7 +13,7 @@ const HOUR: i64 = 3600;
 async fn reported(api: &Api, tenant: &str, count: usize) {
     for first in (0..count).step_by(10_000) {
         let event = |number: usize| {
-            json!({"source": "test", "id": number.to_string(), "tenant": tenant, "amounts": {"queries": 1},
+            json!({"source": tenant, "id": number.to_string(), "tenant": tenant, "amounts": {"queries": 1},
                 "time": Timestamp::now().to_string(), "period": period()})
         };
         let events: Vec<_> = (first..count.min(first + 10_000)).map(event).collect();
@@ -68,7 +68,7 @@ async fn the_lines_of_an_hour_are_found_among_many() {
     let wanted = [("first", 1), ("a2", 2), ("a3", 3), ("a4", 4)].map(|(name, queries)| (json!(name), json!(queries)));
     assert_eq!(told, wanted, "{found:?}");
     assert_eq!(calls, 2, "30,000 earlier lines are not read, and 25,000 of others in two calls");
-    assert!(found.iter().all(|line| line["kind"] == "settled" && line["hour"] == hour.to_string()), "{found:?}");
+    assert!(found.iter().all(|line| line["kind"] == "unreserved" && line["hour"] == hour.to_string()), "{found:?}");
     let (one_by_one, _) = lines(&api, hour, 1).await;
     assert_eq!(one_by_one, found);
     let earlier = hour.plus(-48 * HOUR);

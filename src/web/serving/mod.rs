@@ -21,7 +21,6 @@ pub mod readiness;
 pub mod request_ids;
 pub mod shares;
 pub mod standing;
-pub mod standings;
 pub mod tokens;
 pub mod trust;
 pub mod turns;

@@ -24,7 +24,7 @@ pub const EXPOSED: [HeaderName; 5] = [POLICY, LIMIT, QUOTA_LIMIT, QUOTA_REMAININ
 /// The units that have a name in the draft's registry of quota units, with it. Tokens have none.
 pub const UNITS: [(Unit, &str); 2] = [(Unit::Queries, "requests"), (Unit::EmbeddedBytes, "content-bytes")];
 
-/// How much of a period is left. A response carries it as an extension, and [`super::standings::tell`] writes it.
+/// How much of a period is left. A response carries it as an extension, and [`crate::web::standings::tell`] writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     limits: Limits,

@@ -76,12 +76,16 @@ impl Sums {
 
 /// The period of a tenant so many periods before the present one.
 pub fn period_before(quota: &Quota, count: usize) -> Period {
-    let before = |start: Timestamp| match quota.anchor {
-        Some(anchor) => months::around(anchor, start.plus(-1)),
-        None => Quota::days_from(quota.period_start, start.plus(-1)),
+    let before = |period: Period, _| {
+        let last = period.start.plus(-1);
+        let (start, end) = match quota.anchor {
+            Some(anchor) => months::around(anchor, last),
+            None => Quota::days_from(quota.period_start, last),
+        };
+        // A trial begins in the middle of a month.
+        Period { start, end: end.min(period.start) }
     };
-    let (start, end) = (0..count).fold((quota.period_start, quota.period_end), |(start, _), _| before(start));
-    Period { start, end }
+    (0..count).fold(Period { start: quota.period_start, end: quota.period_end }, before)
 }
 
 impl World {

@@ -11,15 +11,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::directory::Served;
-use super::problem::Problem;
-use super::standing::Standing;
-use super::turns::Turns;
+use super::api::keys;
+use super::metering::Metering;
+use super::serving::directory::Served;
+use super::serving::problem::Problem;
+use super::serving::standing::Standing;
+use super::serving::turns::Turns;
+use super::{App, gateway};
 use crate::api::Timestamp;
-use crate::web::App;
-use crate::web::api::keys;
-use crate::web::gateway;
-use crate::web::metering::Metering;
 
 /// How long an answer of the ledger stands.
 const STANDS: Duration = Duration::from_secs(2);
