@@ -159,6 +159,9 @@ pub struct Cycle {
 /// Seconds by which Stripe's clock may be ahead of the cluster's. The ledger takes periods that begin within 5 minutes.
 const AHEAD: i64 = 60;
 
+/// A tenant that begins to pay by Stripe is seen within so many seconds.
+const RECENT: i64 = 3600;
+
 impl Quota {
     /// Seconds of a period of a tenant that does not pay by Stripe: 30 days.
     pub const PERIOD: i64 = 30 * 24 * 3600;
@@ -202,15 +205,26 @@ impl Quota {
         (self.period_start, self.period_end) = self.period_at(now);
     }
 
-    /// Follows the months of another subscription, or of one whose anchor was moved. If one of them began after the
-    /// present period, the customer pays for it, and it begins here as well. Otherwise the present period ends with it.
-    pub fn follow(&mut self, anchor: Timestamp, now: Timestamp) {
-        if self.anchor == Some(anchor) {
+    /// Changes the present period when Stripe's billing cycle changes. If the customer pays for a billing period that has
+    /// begun since the present period began, counting restarts there. Otherwise the present period goes on and ends when
+    /// Stripe's does: what was used since then counts towards the limit only once.
+    pub fn follow(&mut self, cycle: Cycle, now: Timestamp) {
+        if self.anchor == Some(cycle.anchor) {
             return;
         }
-        self.anchor = Some(anchor);
-        let (start, end) = months::around(anchor, now);
-        (self.period_start, self.period_end) = (self.period_start.max(start), end);
+        self.move_on(now);
+        let before = self.anchor.replace(cycle.anchor);
+        let ahead = cycle.period_start.since(now);
+        let present = if ahead <= AHEAD { now.max(cycle.period_start) } else { now };
+        let end = months::around(cycle.anchor, present).1;
+        // A period that begins before the anchor is a trial, which is free.
+        let paid = cycle.period_start >= cycle.anchor && ahead <= AHEAD && cycle.period_start > self.period_start;
+        // Versions before the anchor was noted counted 30 days: their customers have used this billing period already.
+        if paid && (before.is_some() || -ahead <= RECENT) {
+            (self.period_start, self.period_end) = (cycle.period_start, end);
+        } else {
+            self.period_end = if before.is_some() { end } else { end.min(self.period_end) };
+        }
     }
 }
 
@@ -370,19 +384,30 @@ mod tests {
     #[test]
     fn a_quota_follows_another_subscription() {
         let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
-        quota.follow(at("2027-02-12T10:23:45Z"), at("2027-02-12T10:24:00Z"));
+        follow(&mut quota, ("2027-02-12T10:23:45Z", "2027-02-12T10:23:45Z"), "2027-02-12T10:24:00Z");
         assert_eq!(period_of(&quota, "2027-02-12T10:24:00Z"), days(("02-12", "03-12")), "a month that was paid for");
-        quota.follow(at("2027-04-10T10:23:45Z"), at("2027-02-20T00:00:00Z"));
-        assert_eq!(period_of(&quota, "2027-02-20T00:00:00Z"), days(("02-12", "03-10")), "the present one goes on");
+        follow(&mut quota, ("2027-04-10T10:23:45Z", "2027-02-20T00:00:00Z"), "2027-02-20T00:00:00Z");
+        assert_eq!(period_of(&quota, "2027-02-20T00:00:00Z"), days(("02-12", "03-10")), "a trial goes on as it was");
         assert_eq!(period_of(&quota, "2027-03-10T10:23:45Z"), days(("03-10", "04-10")));
+        follow(&mut quota, ("2027-03-20T10:23:45Z", "2027-03-20T10:23:45Z"), "2027-03-20T10:23:00Z");
+        assert_eq!(period_of(&quota, "2027-03-20T10:23:50Z"), days(("03-20", "04-20")), "Stripe's clock is ahead");
     }
 
+    /// The customer has used the billing period that began before the upgrade.
     #[test]
-    fn a_period_of_30_days_ends_with_the_one_of_a_subscription() {
-        let mut quota = Quota::begin(None, at("2027-01-31T10:23:45Z"));
-        quota.follow(at("2027-01-15T10:23:45Z"), at("2027-02-10T00:00:00Z"));
-        assert_eq!(period_of(&quota, "2027-02-10T00:00:00Z"), days(("01-31", "02-15")));
-        assert_eq!(period_of(&quota, "2027-02-15T10:23:45Z"), days(("02-15", "03-15")));
+    fn a_period_of_30_days_ends_with_the_billing_period() {
+        for (begun, paid, end) in
+            [("02-14", "02-15", "03-15"), ("01-31", "01-15", "02-15"), ("01-25", "02-15", "02-24")]
+        {
+            let mut quota = Quota::begin(None, at(&format!("2027-{begun}T10:23:45Z")));
+            let paid = format!("2027-{paid}T10:23:45Z");
+            follow(&mut quota, ("2027-01-15T10:23:45Z", &paid), "2027-02-20T00:00:00Z");
+            assert_eq!(period_of(&quota, "2027-02-10T00:00:00Z"), days((begun, end)));
+        }
+    }
+
+    fn follow(quota: &mut Quota, (anchor, period_start): (&str, &str), now: &str) {
+        quota.follow(Cycle { anchor: at(anchor), period_start: at(period_start) }, at(now));
     }
 
     /// The quota of a subscription that begins at this moment.

@@ -26,8 +26,9 @@ use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 /// from which hour and up to which, the price and the meter. Below that are three numbers for the closed hours that were
 /// sent: the ledger's, which bills rest on, the events store's and Stripe's. What cannot be read is `not known`.
 ///
-/// `--hours` adds each closed hour, and `--lines` the ledger's lines of an hour, with the operations behind them. Both
-/// read the ledger, as --history does. `kubectl tenant settle-usage` decides of numbers that differ.
+/// All of `--billed` reads the ledger, as --history does. `--hours` adds a row for each closed hour, and `--lines` the
+/// ledger's lines of one hour, with the operations behind them. `kubectl tenant settle-usage` decides about numbers that
+/// differ.
 ///
 /// Exit codes: 0 on success, 1 if the three numbers differ, if there is no such tenant, or if nothing has been counted
 /// for it yet.

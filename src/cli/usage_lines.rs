@@ -48,13 +48,13 @@ pub struct BilledArgs {
     /// With --billed: list the ledger's lines of an hour, with their operations. Default: the first hour that differs.
     #[arg(long, requires = "billed")]
     lines: bool,
-    /// With --lines: the hour.
+    /// With --lines: the hour to list, such as 2026-12-01T13:00:00Z.
     #[arg(long, requires = "lines")]
     hour: Option<Timestamp>,
     /// With --lines: begin after the line with this number, which the page before names.
     #[arg(long, requires = "hour", default_value = "0")]
     after: i64,
-    /// With --lines: so many lines at most.
+    /// With --lines: the most lines to list.
     #[arg(long, requires = "lines", default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     most: u32,
     /// With --billed: Stripe's secret key, to ask Stripe itself. Without it, Stripe's sums are those of the controller's

@@ -100,9 +100,9 @@ pub struct Args {
     /// what is known of the question.
     #[arg(long, hide = true, default_value = "2m", value_parser = span::some_seconds)]
     question_expiry: i64,
-    /// How long web serves by what Kubernetes told it last, while it tells nothing more: the API server is away, or web
-    /// may not watch Tenants. After it, requests with an API key are refused with 503, because a tenant that was
-    /// suspended meanwhile must not be served for ever. At least 4s.
+    /// How long web serves with what Kubernetes last sent it, while the API server is away or web may not watch Tenants.
+    /// After that, web answers 503 to requests with an API key, so that a suspended tenant is not served without end.
+    /// Values below 4s become 4s.
     #[arg(long, env = "SERVE_WITHOUT_KUBERNETES", default_value = "1h", value_parser = span::duration)]
     serve_without_kubernetes: Duration,
     /// How long a signup waits for its payment link. A plain number is milliseconds.

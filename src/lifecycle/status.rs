@@ -137,7 +137,7 @@ impl<'a> Draft<'a> {
         self.status.subscription = Some(subscription.status.as_str().into());
         self.status.trial_ends_at = subscription.trial_ends_at;
         if let (Some(quota), Some(cycle)) = (&mut self.status.quota, subscription.cycle) {
-            quota.follow(cycle.anchor, self.input.now);
+            quota.follow(cycle, self.input.now);
         }
     }
 

@@ -64,7 +64,7 @@ pub struct Metrics {
     /// 1 while web takes all its clients for one.
     pub clients_hidden: Gauge,
     /// Seconds since Kubernetes told web last what it serves by.
-    pub told_age: Family<Label, Gauge>,
+    pub watch_age: Family<Label, Gauge>,
     /// Seconds by which this machine's clock is ahead of the API server's.
     pub clock_skew: Gauge,
     /// Tenants that wait for a reconcile, by priority.
@@ -197,7 +197,7 @@ impl Default for Metrics {
             reconcile_duration: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0]),
             leader: Gauge::default(),
             clients_hidden: Gauge::default(),
-            told_age: Family::default(),
+            watch_age: Family::default(),
             clock_skew: Gauge::default(),
             queue_depth: Family::default(),
             provider_calls: Family::default(),
@@ -283,8 +283,8 @@ impl Metrics {
         registry.register("controller_leader", "1 while this controller leads", self.leader.clone());
         let hidden = "1 while every request to web comes from one private address with a forwarding header: CLIENT_IP_SOURCE is wrong";
         registry.register("web_clients_hidden", hidden, self.clients_hidden.clone());
-        let age = "Seconds since Kubernetes told web last of Tenants (the watch that was told nothing for the longest) and of the public key of API keys";
-        registry.register("web_told_age_seconds", age, self.told_age.clone());
+        let age = "Seconds since Kubernetes last sent web Tenants (the oldest watch) or the public key of API keys";
+        registry.register("web_watch_age_seconds", age, self.watch_age.clone());
         let skew = "Seconds by which this machine's clock is ahead of the API server's";
         registry.register("clock_skew_seconds", skew, self.clock_skew.clone());
         let depth = "Tenants that wait for a reconcile, by priority";
@@ -368,7 +368,7 @@ impl Metrics {
         for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries, &metrics.usage_errors]) {
             family.get_or_create_owned(&"".into());
         }
-        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed, &metrics.told_age] {
+        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed, &metrics.watch_age] {
             family.get_or_create_owned(&"".into());
         }
         for family in [&metrics.breaker_open, &metrics.pin_mismatch] {

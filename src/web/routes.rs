@@ -265,7 +265,7 @@ pub fn metrics(app: Arc<App>) -> Router {
         app.metrics.clock_skew.set(app.clock.ahead());
         for (kind, age) in [("tenants", app.trust.age_of_tenants()), ("key", app.trust.key().age())] {
             let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-            app.metrics.told_age.get_or_create_owned(&kind.into()).set(seconds);
+            app.metrics.watch_age.get_or_create_owned(&kind.into()).set(seconds);
         }
         let (waiting, refused) = app.metering.journal_entries();
         app.metrics.ledger_journal_entries.set(i64::try_from(waiting).unwrap_or(i64::MAX));

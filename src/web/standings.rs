@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -30,7 +30,7 @@ const KEPT: usize = 10_000;
 /// What the ledger said of the tenants, by their ids.
 #[derive(Default)]
 pub struct Standings {
-    known: Mutex<HashMap<String, (Instant, Standing)>>,
+    known: Mutex<HashMap<String, Standing>>,
     /// One request at a time asks for a tenant.
     asking: Turns,
 }
@@ -39,7 +39,7 @@ impl Standings {
     /// What is left, as the ledger said a moment ago or says now.
     pub async fn of(&self, metering: &Arc<Metering>, tenant: &Served, now: Timestamp) -> Result<Standing, Problem> {
         // A plan that has changed, or a new period, is seen at once.
-        let fresh = || self.known(tenant, now).filter(|(at, _)| at.elapsed() < STANDS).map(|(_, standing)| standing);
+        let fresh = || self.known(tenant, now).filter(|known| known.at().elapsed() < STANDS);
         if let Some(standing) = fresh() {
             return Ok(standing);
         }
@@ -53,30 +53,34 @@ impl Standings {
         Ok(standing)
     }
 
-    /// Keeps what the ledger said of all units.
+    /// Keeps what the ledger said of all units, unless it has said something later.
     fn note(&self, tenant: &str, standing: Standing) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KEPT && !known.contains_key(tenant) {
-            known.retain(|_, (at, _)| at.elapsed() < STANDS);
+            known.retain(|_, known| known.at().elapsed() < STANDS);
         }
-        if known.len() < KEPT || known.contains_key(tenant) {
-            known.insert(tenant.to_owned(), (Instant::now(), standing));
+        let has_room = known.len() < KEPT;
+        match known.get_mut(tenant) {
+            Some(known) if known.at() <= standing.at() => *known = standing,
+            None if has_room => {
+                known.insert(tenant.to_owned(), standing);
+            }
+            _ => {}
         }
     }
 
-    /// Keeps what is known better, for as long as what the ledger said of all units stands.
+    /// Keeps what the ledger said later of some units, for as long as what it said of all units stands.
     fn refine(&self, tenant: &str, standing: Standing) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = known.get_mut(tenant) {
-            *known = standing;
+        if let Some(known) = known.get_mut(tenant).filter(|known| known.at() <= standing.at()) {
+            *known = standing.said_at(known.at());
         }
     }
 
     /// What the ledger said last of the tenant's present period and limits, however long ago.
-    fn known(&self, tenant: &Served, now: Timestamp) -> Option<(Instant, Standing)> {
+    fn known(&self, tenant: &Served, now: Timestamp) -> Option<Standing> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, standing) = known.get(&tenant.id).copied()?;
-        Metering::is_present(tenant, &standing, now).then_some((at, standing))
+        known.get(&tenant.id).copied().filter(|known| Metering::is_present(tenant, known, now))
     }
 
     /// What is left where the answer that is to be sent tells `exact` units.
@@ -95,7 +99,7 @@ impl Standings {
         let other = match asked {
             Ok(Ok(standing)) => Some(standing),
             // The ledger is away: what it said last, or else what the controller showed.
-            _ => self.known(tenant, now).map(|(_, standing)| standing).or_else(|| Metering::shown(tenant, now)),
+            _ => self.known(tenant, now).or_else(|| Metering::shown(tenant, now)),
         };
         match (exact, other) {
             (Some(exact), Some(other)) => {
@@ -134,6 +138,8 @@ pub async fn tell(State(app): State<Arc<App>>, request: Request, next: Next) -> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use axum::http::{HeaderValue, header};
 
     use super::*;
@@ -162,10 +168,16 @@ mod tests {
             standings.note(&i.to_string(), standing(3));
         }
         let left = |tenant: &str| {
-            standings.known.lock().expect("a lock").get(tenant).and_then(|(_, known)| known.left(Unit::Queries))
+            standings.known.lock().expect("a lock").get(tenant).and_then(|known| known.left(Unit::Queries))
         };
         assert_eq!((left("0"), left(&KEPT.to_string())), (Some(3), None));
         standings.note("0", standing(2));
         assert_eq!(left("0"), Some(2), "one that is kept already");
+        let earlier = Instant::now().checked_sub(Duration::from_secs(1)).expect("a moment ago");
+        standings.note("0", standing(3).said_at(earlier));
+        standings.refine("0", standing(3).said_at(earlier));
+        assert_eq!(left("0"), Some(2), "the answer to a question that took long");
+        standings.refine("0", standing(1));
+        assert_eq!(left("0"), Some(1), "what the ledger said later");
     }
 }

@@ -343,3 +343,32 @@ async fn a_document_that_the_vector_store_shows_late_or_not_whole_stays_counted(
     recounted(&lab.world).await;
     assert_eq!(level(&lab.world).await, exact);
 }
+
+/// An object from a backup may name the namespace of before a move of data. What is in the later one is not gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_of_a_later_namespace_stay_counted() {
+    let mut lab = lab("lost-moved").await;
+    lab.world.take_snapshots();
+    let key = lab.client("acme").await.key.clone();
+    for number in 1..=2 {
+        store(&lab.client_with(&key), number).await;
+    }
+    recounted(&lab.world).await;
+    lab.world.kill_ledger();
+    lab.world.start_ledger();
+    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
+    let exact = level(&lab.world).await;
+    let namespace = lab.world.status("acme").await.namespace.expect("a namespace");
+    let pinecone = async |path: &str, body: Value| {
+        let call = lab.world.http.post(format!("{}{path}", lab.world.sandbox.pinecone_url)).header("api-key", "x");
+        assert!(call.json(&body).send().await.expect("it answers").status().is_success(), "{path}");
+    };
+    let sample = vectors(&lab.world, &namespace, "sample_1").await;
+    pinecone("/vectors/upsert", json!({"namespace": format!("{namespace}.2"), "vectors": [sample]})).await;
+    pinecone("/vectors/delete", json!({"namespace": namespace, "deleteAll": true})).await;
+    lab.world.lose_ledger();
+    lab.world.start_ledger();
+    // Documents that are gone are released after two looks, 20 seconds apart.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    assert_eq!(level(&lab.world).await, exact);
+}

@@ -365,7 +365,7 @@ async fn a_refund_that_a_person_settles_is_made_by_no_later_run_and_the_next_one
     };
     let refund = value_of(&said);
     // Collection is paused, so the renewal's invoice is void: it is the latest one, and no payment.
-    forward(&world, MONTH).await;
+    period_ends(&world).await;
     let state = stripe_state(&world).await;
     let of_status = |status: &str| {
         let invoice = state["invoice"].as_array().and_then(|all| all.iter().find(|i| i["status"] == status));

@@ -33,6 +33,20 @@ pub async fn find(indexes: &Indexes, plans: &[&Plan], tenant: &Tenant) -> Result
     Ok(Outcome::Found(all.into_values().collect()))
 }
 
+/// Whether the tenant's object is older than its data: there is a namespace of a later generation, which no move of data
+/// explains.
+pub async fn is_ahead_of(indexes: &Indexes, tenant: &Tenant) -> Result<bool, ProviderError> {
+    let moves_to = tenant.status.as_ref().and_then(|status| status.migration.as_ref()).map(|moved| moved.generation);
+    let own = tenant.spec.data_generation();
+    for index in indexes.all() {
+        let later = |(_, generation, _): &(String, u32, u64)| *generation > own && Some(*generation) != moves_to;
+        if generations(index, tenant).await?.iter().any(later) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// The ids of the sample documents of all Plans: the tenant may have had another one.
 fn samples<'a>(plans: &[&'a Plan]) -> HashSet<&'a str> {
     plans.iter().flat_map(|plan| &plan.spec.sample_documents).map(|sample| sample.id.as_str()).collect()
@@ -107,7 +121,7 @@ pub async fn drop(
 /// When the namespace in use replaced the one before it, as far as the status says so.
 fn superseded_at(tenant: &Tenant) -> Option<Timestamp> {
     let migration = tenant.status.as_ref()?.migration.as_deref()?;
-    let switched = migration.state == MigrationState::Switched && migration.generation == tenant.data_generation();
+    let switched = migration.state == MigrationState::Switched && migration.generation == tenant.spec.data_generation();
     switched.then_some(migration.since)
 }
 

@@ -135,8 +135,16 @@ impl KeyRing {
             Problem::unavailable()
         })??;
         self.told.store(true, Ordering::Relaxed);
-        self.pulse.beat();
         let before = self.known();
+        if before.is_some() && read.is_none() {
+            // The controller publishes the key at its start and never removes it. Until it does so again, the key that
+            // is known stays, as while Kubernetes is away: without it, web would answer 401 to every customer.
+            tracing::warn!(
+                "the ConfigMap with the public key of API keys is missing or unreadable: web goes on with the key it knows. Restart the controller, which publishes it"
+            );
+            return Ok(before);
+        }
+        self.pulse.beat();
         let same = |known: &Arc<Known>, read: &PublishedKey| known.published.key == read.key;
         let known = match (before, read) {
             // What was verified with it stays.
@@ -220,11 +228,12 @@ impl App {
         self.admitted(claims).await
     }
 
-    /// The tenant whose key this is, as far as it is known at this moment, whether it is served or not. A key that was
-    /// revoked is none.
+    /// The tenant whose key this is, as far as it is known at this moment, whether it is served or not. None for a key
+    /// that was revoked, and for a tenant that is known from too long ago.
     pub fn holder(&self, key: &str) -> Option<Arc<Served>> {
         let claims = self.api_keys.known_claims(key.trim())?;
         let tenant = self.directory.get(&claims.sub)?;
+        self.trust.check(Some(&tenant.namespace)).ok()?;
         tenant.keys.admit(&claims.kid, self.now()).then_some(tenant)
     }
 

@@ -60,8 +60,11 @@ impl Account {
         self.limits.left(usage.map(taken).unwrap_or_default())
     }
 
-    /// What is left of it, as headers of an answer.
+    /// What is left of it, as headers of an answer. The ledger keeps the end that a period had at first, which moves with
+    /// the billing period at Stripe.
     pub fn standing(&self, left: &Limits, period: Period) -> Standing {
+        let own = Period::from(self.period);
+        let period = if own.start == period.start { own } else { period };
         Standing::of(|unit| self.limit(unit), left, period)
     }
 

@@ -76,6 +76,12 @@ impl Metering {
         Some(account.standing(&left, period))
     }
 
+    /// What a check of a gateway rests on if the plan does not limit queries: the ledger is not asked.
+    pub fn unlimited(tenant: &Served, now: Timestamp) -> Result<Option<Queries>, Problem> {
+        let account = Account::of(tenant, now)?;
+        Ok(account.limit(Unit::Queries).is_none().then(|| Queries::of(&account, None)))
+    }
+
     /// What a check of a gateway may rest on: the queries that are left, by what the ledger said, if it did.
     pub fn queries(tenant: &Served, said: Result<Standing, Problem>, now: Timestamp) -> Result<Queries, Problem> {
         let account = Account::of(tenant, now)?;
@@ -83,8 +89,7 @@ impl Metering {
             Ok(standing) => Ok(Queries::of(&account, standing.left(Unit::Queries))),
             // A request that is let through counts nothing, so it needs no journal.
             Err(problem)
-                if account.limit(Unit::Queries).is_none()
-                    || (problem.is(Code::LedgerUnavailable) && account.when_unavailable == WhenUnavailable::Serve) =>
+                if problem.is(Code::LedgerUnavailable) && account.when_unavailable == WhenUnavailable::Serve =>
             {
                 Ok(Queries::of(&account, None))
             }

@@ -35,7 +35,7 @@ impl Seen {
         if self.answered.is_none() || self.answered != self.asked {
             "ready, with what was known before Kubernetes stopped answering"
         } else if age > LATE {
-            "ready, with what was known before the watch of Tenants stopped telling"
+            "ready, with the Tenants as known five minutes ago or longer: the watch is silent"
         } else {
             "ready"
         }
@@ -55,7 +55,7 @@ pub async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
         return (StatusCode::SERVICE_UNAVAILABLE, "reading the public key of API keys");
     }
     if app.trust.is_over() {
-        let why = "what is known of the Tenants is too old: Kubernetes has told nothing for too long";
+        let why = "Kubernetes has not confirmed the Tenants or the public key of API keys for too long";
         return (StatusCode::SERVICE_UNAVAILABLE, why);
     }
     // A check that fails counts: a provider that is away takes no replica out of its Service.

@@ -2,6 +2,8 @@
 //! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/> (revision 11), and `X-Quota-*` for clients
 //! that read plain numbers.
 
+use std::time::Instant;
+
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponseParts, ResponseParts};
 
@@ -25,8 +27,10 @@ pub const EXPOSED: [HeaderName; 5] = [POLICY, LIMIT, QUOTA_LIMIT, QUOTA_REMAININ
 pub const UNITS: [(Unit, &str); 2] = [(Unit::Queries, "requests"), (Unit::EmbeddedBytes, "content-bytes")];
 
 /// How much of a period is left. A response carries it as an extension, and [`crate::web::standings::tell`] writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Standing {
+    /// When the ledger said it. A question's answer leaves long after that.
+    at: Instant,
     limits: Limits,
     left: Limits,
     period: Period,
@@ -41,7 +45,7 @@ impl Standing {
                 (limits, kept) = (limits.with(unit, limit), kept.with(unit, left.clamp(0, limit.max(0))));
             }
         }
-        Self { limits, left: kept, period }
+        Self { at: Instant::now(), limits, left: kept, period }
     }
 
     /// With the units of another one of the same period that this one does not have.
@@ -59,6 +63,17 @@ impl Standing {
     /// Whether it is about this period and these limits.
     pub fn is_of(&self, period: Period, limit: impl Fn(Unit) -> Option<i64>) -> bool {
         self.period == period && UNITS.into_iter().all(|(unit, _)| self.limits.of(unit) == limit(unit))
+    }
+
+    /// When the ledger said it.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+
+    /// The same, as said at another time.
+    #[must_use]
+    pub fn said_at(self, at: Instant) -> Self {
+        Self { at, ..self }
     }
 
     /// The period.

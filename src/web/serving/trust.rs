@@ -1,6 +1,6 @@
-//! How long web serves by what Kubernetes told it. While the API server is away, or a watch of the Tenants fails, a
-//! tenant that is suspended, a key that is revoked and a plan that changes are not known here. So after a while, web
-//! refuses instead of serving what may not be served any more.
+//! How long web serves with what Kubernetes last sent it. While the API server is away or a watch of the Tenants fails,
+//! web does not learn that a tenant is suspended, a key is revoked or a plan changes. After a limit, it refuses requests
+//! instead of serving tenants that may be suspended.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::watches::Pulse;
 
 /// When to ask again.
 const AGAIN: Duration = Duration::from_secs(30);
-/// A watch that tells nothing is listed anew so many times until what it told is too old.
+/// How often a silent watch lists again before its Tenants are too old.
 const TRIES: u32 = 4;
 
 /// A watch of Tenants.
@@ -22,7 +22,7 @@ struct Watched {
     pulse: Pulse,
 }
 
-/// When Kubernetes told web last what it serves by, and how long that is good.
+/// When Kubernetes last sent web what it serves with, and how long that is good.
 #[derive(Debug)]
 pub struct Trust {
     limit: Duration,
@@ -32,7 +32,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// What is told is good for so long.
+    /// What Kubernetes sends is good for this long.
     pub fn new(limit: Duration) -> Self {
         Self { limit, tenants: Vec::new(), key: Pulse::default() }
     }
@@ -49,18 +49,18 @@ impl Trust {
         &self.key
     }
 
-    /// After how long what tells nothing is asked for anew.
+    /// After how long a silent watch lists again.
     pub fn silence(&self) -> Duration {
         self.limit / TRIES
     }
 
-    /// How old the Tenants are: those of the watch that was told nothing for the longest.
+    /// How old the Tenants are: those of the oldest watch.
     pub fn age_of_tenants(&self) -> Duration {
         self.tenants.iter().map(|watched| watched.pulse.age()).max().unwrap_or_default()
     }
 
-    /// Refuses where the Tenants of a namespace, or the public key, are too old to serve by. Without a namespace, where
-    /// any of them are.
+    /// Refuses if the Tenants of a namespace, or the public key, are too old to serve with. Without a namespace, refuses
+    /// if those of any namespace are.
     pub fn check(&self, namespace: Option<&str>) -> Result<(), Problem> {
         let concerned = |watched: &&Watched| {
             let (watches, asked) = (watched.namespace.as_deref(), namespace);
@@ -73,17 +73,17 @@ impl Trust {
         Err(too_old())
     }
 
-    /// Whether web can serve none of its tenants any more. One namespace that may not be watched any more, of several,
-    /// takes no replica out of its Service.
+    /// Whether web can serve none of its tenants any more. If one of several namespaces is too old, the replica stays in
+    /// its Service.
     pub fn is_over(&self) -> bool {
         self.key.age() >= self.limit || self.tenants.iter().all(|watched| watched.pulse.age() >= self.limit)
     }
 }
 
-/// What is known is too old.
+/// The refusal of a request whose tenant is known from too long ago.
 pub fn too_old() -> Problem {
-    let detail = "The state of your account could not be checked for too long, so this request is not served. Please try \
-        again in a minute.";
+    let detail = "The service could not check your account recently and does not serve this request. Try again in a \
+        minute.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::AccountsUnavailable, detail).after(AGAIN)
 }
 

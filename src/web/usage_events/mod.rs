@@ -95,8 +95,6 @@ pub async fn count(State(app): State<Arc<App>>, request: Request) -> Result<Json
     if !app.directory.is_complete() {
         return Err(Problem::unavailable());
     }
-    // An event of a tenant that is not known yet would be refused for good.
-    app.trust.check(None)?;
     let counted = app.clone();
     // Events of a service that hangs up are counted to the end, and keep their place until then.
     let done = app.metering.to_its_end(async move {
@@ -166,10 +164,15 @@ async fn check_token(app: &App, parts: &mut Parts) -> Result<(), Problem> {
 async fn count_events(app: &App, read: Vec<Result<Told, Refused>>) -> Result<CountedEvents, Problem> {
     let (mut used, mut outcomes) = (Vec::new(), Vec::with_capacity(read.len()));
     for read in read {
-        let judged = read.and_then(|told| match tenant_of(app, &told) {
-            Ok(tenant) => Ok((told, tenant)),
-            Err((code, detail)) => Err(Refused { id: Some(told.id), code, detail: detail.into() }),
-        });
+        let judged = match read.map(|told| (tenant_of(app, &told), told)) {
+            Ok((Ok(tenant), told)) => Ok((told, tenant)),
+            Ok((Err((code, detail)), told)) => {
+                // The tenant may have come since Kubernetes last sent anything: the event is not refused for good.
+                app.trust.check(None)?;
+                Err(Refused { id: Some(told.id), code, detail: detail.into() })
+            }
+            Err(refused) => Err(refused),
+        };
         outcomes.push(match judged {
             Ok((told, tenant)) => {
                 let Told { source, id, time, amounts, .. } = told;

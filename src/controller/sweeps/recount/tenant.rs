@@ -9,6 +9,7 @@ use super::{RecountError, Unseen, gone};
 use crate::api::usage::TakenOver;
 use crate::api::{Tenant, TenantStatus, Timestamp, Unit};
 use crate::controller::context::Context;
+use crate::controller::steps::data;
 use crate::ledger::account::Period;
 use crate::ledger::beginning::Beginning;
 use crate::ledger::client::CallError;
@@ -37,7 +38,7 @@ impl Changed {
         let said =
             |amounts: Amounts| format!("{} documents ({} bytes)", amounts[Unit::Documents], amounts[Unit::Bytes]);
         format!(
-            "The ledger lost its data. The controller counted {} again that are stored, and removed {} that are no longer stored",
+            "The ledger lost its data. The controller counted {} that are stored, and removed {} that are no longer stored",
             said(self.counted),
             said(self.gone)
         )
@@ -81,6 +82,10 @@ pub async fn recount(
     let mut changed = Changed::default();
     let done = async {
         let Some(account) = Account::of(context, tenant)? else { return Ok(()) };
+        // An object from a backup may name the namespace of before a move. The reconcile finds the other one later.
+        if data::is_ahead_of(&context.providers.indexes, tenant).await? {
+            return Err(RecountError::Unclear);
+        }
         let unnamed = beginning.began.snapshot.is_none() && account.lacks_unnamed(tenant).await?;
         let listed = account.count_listed(unnamed, &mut changed.counted).await?;
         if beginning.began.snapshot.is_some() {

@@ -147,7 +147,8 @@ impl Sweep<'_> {
         while let Some((uid, key)) = self.due.pop_front() {
             let tenant = self.context.caches.tenant(&key).filter(|tenant| tenant.uid().as_ref() == Some(&uid));
             if let Some(tenant) = tenant {
-                let known = self.known.get(&uid).cloned().unwrap_or_else(|| Known::new(self.started));
+                let created = tenant.creation_timestamp().map_or(self.started, |at| at.0.into());
+                let known = self.known.get(&uid).cloned().unwrap_or_else(|| Known::new(self.started, created));
                 self.asked.remove(&uid);
                 self.looking.insert(uid.clone());
                 return Some((uid, tenant, known));

@@ -72,13 +72,14 @@ pub struct Known {
 }
 
 impl Known {
-    /// Of a tenant that this process has not looked at yet. The one before may have sent something just now.
-    pub fn new(started: Timestamp) -> Self {
+    /// Of a tenant that this process has not looked at yet. The process before may have sent something just now, and so
+    /// may this one for an object that was deleted and came back.
+    pub fn new(started: Timestamp, created: Timestamp) -> Self {
         Self {
             looked_at: started,
             seen: Seen::default(),
             soon: true,
-            sent_at: Some(started),
+            sent_at: Some(started.max(created)),
             passing_since: None,
             trouble: None,
         }
@@ -156,7 +157,7 @@ mod tests {
     }
 
     fn known(looked_at: i64) -> Known {
-        Known { looked_at: at(looked_at), seen: seen(5), soon: false, ..Known::new(at(0)) }
+        Known { looked_at: at(looked_at), seen: seen(5), soon: false, ..Known::new(at(0), at(0)) }
     }
 
     fn schedule(tenants: usize) -> Schedule {

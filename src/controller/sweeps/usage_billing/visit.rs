@@ -114,8 +114,9 @@ async fn with_the_third_number(
     trouble: Trouble,
 ) -> Trouble {
     let Trouble::Differs { unit, meters, since, sent, unsent, theirs, .. } = trouble else { return trouble };
-    let through = billing.into_iter().flat_map(|billing| &billing.meters).find(|usage| usage.unit == unit);
-    let hours = match through {
+    let usage = billing.into_iter().flat_map(|billing| &billing.meters).find(|usage| usage.unit == unit);
+    // After a takeover, what was sent includes hours from before `since`, which other meters have as well.
+    let hours = match usage.filter(|usage| usage.since == since && usage.through > since) {
         Some(usage) => context.ledger.all_events_hours(tenant.tenant_id(), since, usage.through).await.ok().flatten(),
         None => None,
     };

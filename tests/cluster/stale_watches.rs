@@ -105,7 +105,7 @@ async fn ready(world: &World) -> (u16, String) {
 
 async fn age(world: &World, kind: &str) -> u64 {
     let text = world.http.get(&world.web_metrics).send().await.expect("metrics").text().await.expect("text");
-    let line = format!("web_told_age_seconds{{kind=\"{kind}\"}} ");
+    let line = format!("web_watch_age_seconds{{kind=\"{kind}\"}} ");
     text.lines().find_map(|at| at.strip_prefix(&line)).and_then(|age| age.parse().ok()).expect("an age")
 }
 
