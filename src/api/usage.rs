@@ -396,12 +396,14 @@ mod tests {
     /// The customer has used the billing period that began before the upgrade.
     #[test]
     fn a_period_of_30_days_ends_with_the_billing_period() {
-        for (begun, paid, end) in
-            [("02-14", "02-15", "03-15"), ("01-31", "01-15", "02-15"), ("01-25", "02-15", "02-24")]
-        {
+        for (begun, paid, now, end) in [
+            ("02-14", "02-15", "02-20", "03-15"),
+            ("01-31", "01-15", "02-10", "02-15"),
+            ("01-25", "02-15", "02-20", "02-24"),
+        ] {
             let mut quota = Quota::begin(None, at(&format!("2027-{begun}T10:23:45Z")));
             let paid = format!("2027-{paid}T10:23:45Z");
-            follow(&mut quota, ("2027-01-15T10:23:45Z", &paid), "2027-02-20T00:00:00Z");
+            follow(&mut quota, ("2027-01-15T10:23:45Z", &paid), &format!("2027-{now}T00:00:00Z"));
             assert_eq!(period_of(&quota, "2027-02-10T00:00:00Z"), days((begun, end)));
         }
     }

@@ -13,6 +13,8 @@ use crate::export::{ExportError, Store as Storage};
 
 /// Snapshots that are kept: two hours of those that are taken every five minutes.
 const KEPT: usize = 24;
+/// How long a ledger that begins waits for the list of snapshots. The kubelet starts it again afterwards.
+const PATIENCE: Duration = Duration::from_secs(15);
 const FOLDER: &str = "ledger-";
 const SUFFIX: &str = ".db";
 
@@ -26,12 +28,31 @@ pub struct Snapshots {
 /// Why a snapshot was not taken or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// The storage.
+    /// The storage does not answer, or refuses.
     #[error("the storage of snapshots: {0}")]
-    Storage(#[from] ExportError),
+    Storage(#[source] object_store::Error),
+    /// A snapshot could not be copied there or from there.
+    #[error("the storage of snapshots: {0}")]
+    Copied(#[source] ExportError),
+    /// It was asked again and again, and did not answer.
+    #[error(
+        "{url} does not answer, and the folder is empty: the ledger begins once it can look for its latest snapshot. Check the storage's endpoint, and the network on the way there"
+    )]
+    Away {
+        /// The storage.
+        url: String,
+    },
     /// The ledger's files.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A later version took the latest snapshot. An earlier one lacks what was counted since.
+    #[error("{url}: the latest snapshot cannot be restored, and no earlier one is taken for it: {why}")]
+    Newer {
+        /// The storage.
+        url: String,
+        /// Which schemas.
+        why: StoreError,
+    },
     /// The storage holds snapshots of other ledgers as well.
     #[error("{url} holds snapshots of {count} ledgers, and the folder is empty: move those of the others away")]
     Several {
@@ -54,6 +75,15 @@ pub enum SnapshotError {
     },
 }
 
+impl From<ExportError> for SnapshotError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Store(error) => Self::Storage(error),
+            error => Self::Copied(error),
+        }
+    }
+}
+
 impl Snapshots {
     /// Opens `file:///a/folder` or `s3://bucket/folder`.
     pub fn open(url: &str, every: Duration) -> Result<Self, ExportError> {
@@ -62,12 +92,14 @@ impl Snapshots {
 
     /// Puts the latest snapshot into a folder without a ledger. Returns when it was taken; None if there is none.
     pub async fn restore(&self, folder: &Path, database: &Path) -> Result<Option<Timestamp>, SnapshotError> {
-        let names = self.storage.names(FOLDER).await?;
+        let url = || self.storage.url().to_owned();
+        let listed = tokio::time::timeout(PATIENCE, self.storage.names(FOLDER)).await;
+        let names = listed.map_err(|_| SnapshotError::Away { url: url() })??;
         let mut found: Vec<_> = names.iter().filter_map(|name| Some((taken_at(name)?, name))).collect();
         let ledgers: std::collections::BTreeSet<_> =
             found.iter().filter_map(|(_, name)| Some(name.split_once('/')?.0)).collect();
         if ledgers.len() > 1 {
-            return Err(SnapshotError::Several { url: self.storage.url().into(), count: ledgers.len() });
+            return Err(SnapshotError::Several { url: url(), count: ledgers.len() });
         }
         found.sort_unstable();
         let (count, mut refused) = (found.len(), None);
@@ -76,6 +108,7 @@ impl Snapshots {
             self.storage.download(name, copy.path()).await?;
             match restore(&copy, at, database) {
                 Ok(()) => return Ok(Some(at)),
+                Err(why @ StoreError::Newer { .. }) => return Err(SnapshotError::Newer { url: url(), why }),
                 Err(why) => {
                     tracing::error!(%why, name, "a snapshot cannot be used");
                     refused.get_or_insert(why);
@@ -83,7 +116,7 @@ impl Snapshots {
             }
         }
         match refused {
-            Some(why) => Err(SnapshotError::Unusable { url: self.storage.url().into(), count, why }),
+            Some(why) => Err(SnapshotError::Unusable { url: url(), count, why }),
             None => Ok(None),
         }
     }

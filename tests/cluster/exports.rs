@@ -11,8 +11,9 @@ use tenant_operator::api::status::ExportState;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::usage::{TakenOver, Usage};
 use tenant_operator::api::{Phase, TenantStatus, Unit, conditions};
+use tokio::process::Command as AsyncCommand;
 
-use crate::support::{Process, Visitor, World, files, folder, free_port, python, said};
+use crate::support::{Process, ROOT, Visitor, World, files, folder, free_port, must, said};
 
 const TEXTS: [(&str, &str); 3] = [
     ("Cats", "Cats sleep for sixteen hours a day, mostly in the sun."),
@@ -468,9 +469,8 @@ async fn without_storage_every_command_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_bucket_is_as_good_as_a_folder() {
-    // moto speaks S3 as AWS does.
-    let port = free_port();
-    let mut command = Command::new(python("s3").await.join("moto_server"));
+    let (port, programs) = (free_port(), must(&mut AsyncCommand::new(format!("{ROOT}/tests/s3/programs"))).await);
+    let mut command = Command::new(Path::new(programs.trim()).join("moto_server"));
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Process::from(command.spawn().expect("moto starts"));
     let endpoint = format!("http://127.0.0.1:{port}");

@@ -23,9 +23,8 @@ const HOUR: i64 = 3600;
 pub async fn world(name: &str) -> (World, String) {
     let mut world = World::without_controller(name).await;
     world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
-    let meter = [("display_name", "queries"), ("event_name", "queries"), ("default_aggregation[formula]", "sum")];
-    let meter = stripe(&world, Method::POST, "/billing/meters", &meter).await;
-    (world, id(&meter))
+    let meter = meter(&world, "queries").await;
+    (world, meter)
 }
 
 pub fn id(object: &Value) -> String {
@@ -491,7 +490,7 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
-/// Another meter for queries, named by its events.
+/// A meter that sums, named by its events.
 pub async fn meter(world: &World, name: &str) -> String {
     let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
     id(&stripe(world, Method::POST, "/billing/meters", &form).await)

@@ -1,4 +1,5 @@
 use tenant_operator::api::tenant::Desired;
+use tenant_operator::api::usage::Quota;
 use tenant_operator::api::{Phase, SampleData, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples, Step};
 
@@ -47,7 +48,7 @@ fn all_done_is_active_with_what_the_plan_gives() {
     assert_eq!(status.namespace.as_deref(), Some("tenant_t1"));
     assert_eq!(status.api_key_secret.as_deref(), Some("acme-api-key"));
     let quota = status.quota.expect("a quota");
-    assert_eq!((quota.period_start.as_second(), quota.period_end), (NOW, quota.period_start.plus_months(1)));
+    assert_eq!((quota.period_start.as_second(), quota.period_end), (NOW, quota.period_start.plus(Quota::PERIOD)));
     assert_eq!((quota.queries_limit, quota.documents_limit), (10_000, 1000));
 }
 

@@ -130,13 +130,33 @@ async fn a_damaged_or_truncated_file_is_told_as_such_and_answers_nothing_wrong()
     let path = database(&folder);
     let length = fs::metadata(&path).expect("a file").len();
     assert!(length > 12 * 4096, "{length} bytes in all");
-    for (what, left) in [("half", length / 2 / 4096 * 4096), ("one page", 4096), ("part of a page", length / 2 + 100)] {
+    let of_length = |length: u64| {
         let copy = Folder::new("truncated-copy");
         fs::copy(&path, database(&copy)).expect("a copy");
-        File::options().write(true).open(database(&copy)).expect("a file").set_len(left).expect("truncated");
+        File::options().write(true).open(database(&copy)).expect("a file").set_len(length).expect("its length");
+        copy
+    };
+    // SQLite itself counts a part of a page as a page, and reads what is missing of the last one as zeros.
+    for (what, left) in [
+        ("half", length / 2 / 4096 * 4096),
+        ("one page", 4096),
+        ("part of a page", length / 2 + 100),
+        ("all but the last page", length - 4096),
+        ("one byte of the last page", length - 4095),
+        ("half of the last page", length - 2048),
+        ("all but the last byte", length - 1),
+        ("a byte too many", length + 1),
+    ] {
         eprintln!("{what}");
-        refuses(&copy, DAMAGED);
+        refuses(&of_length(left), DAMAGED);
     }
+    // Whole pages behind the end that the first page names are no part of the database.
+    let longer = of_length(length + 4096);
+    let program = Program::start(longer.path(), 0);
+    assert_eq!(program.client().account("acme", "queries").await, [300, 0], "a page too long");
+    program.client().must("more", "settle", counted("acme", &json!({"queries": 1}))).await;
+    assert_eq!(program.client().account("acme", "queries").await, [301, 0]);
+    drop(program);
     // The page with the tables' names.
     let copy = Folder::new("damaged-first");
     fs::copy(&path, database(&copy)).expect("a copy");

@@ -46,6 +46,13 @@ pub fn free_port() -> u16 {
 
 /// The command of a ledger in a folder. Its key is beside the folder of its data.
 pub fn command(folder: &Path, port: u16) -> Command {
+    let mut command = without_place(folder, port);
+    command.arg("--data").arg(folder.join("data"));
+    command
+}
+
+/// The command of a ledger that is not told where its data are. Its key is in the folder.
+fn without_place(folder: &Path, port: u16) -> Command {
     let key = folder.join("key");
     if !key.exists() {
         std::fs::write(&key, KEY).expect("a key");
@@ -55,8 +62,7 @@ pub fn command(folder: &Path, port: u16) -> Command {
         command.env_remove(variable);
     }
     command.args(["ledger", "--own-clock", "--listen", &format!("127.0.0.1:{port}")]);
-    command.args(["--metrics-listen", "127.0.0.1:0"]);
-    command.arg("--data").arg(folder.join("data")).arg("--key-file").arg(key);
+    command.args(["--metrics-listen", "127.0.0.1:0"]).arg("--key-file").arg(key);
     command.stdin(Stdio::null());
     command
 }
@@ -106,6 +112,13 @@ impl Program {
     /// Starts a ledger, and waits until it listens. Its logs go to a file in the folder, after those of the one before.
     pub fn start(folder: &Path, port: u16) -> Self {
         Self::of(command(folder, port), folder)
+    }
+
+    /// A replica of a ledger in Postgres, with its events in `ClickHouse`. The folder has its key and its logs.
+    pub fn replica(folder: &Path, url: &str, events: &str, port: u16) -> Self {
+        let mut command = without_place(folder, port);
+        command.env("LEDGER_URL", url).env("EVENTS_URL", events);
+        Self::of(command, folder)
     }
 
     pub fn of(mut command: Command, folder: &Path) -> Self {

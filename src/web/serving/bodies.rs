@@ -223,6 +223,7 @@ impl Bodies {
 mod tests {
     use std::net::Ipv4Addr;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -236,6 +237,36 @@ mod tests {
     fn stalled(bytes: usize) -> Body {
         let sent = stream::iter([Piece::Ok(vec![b'x'; bytes].into())]);
         Body::from_stream(sent.chain(stream::pending()))
+    }
+
+    /// Bodies that stop arriving, and how many of them web has read until there.
+    #[derive(Clone, Default)]
+    struct Stalls(Arc<AtomicUsize>);
+
+    impl Stalls {
+        /// As `stalled`, and counted once all of it is read.
+        fn body(&self, bytes: usize) -> Body {
+            let (sent, read) = (stream::iter([Piece::Ok(vec![b'x'; bytes].into())]), self.0.clone());
+            let rest = stream::once(async move {
+                read.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            });
+            Body::from_stream(sent.chain(rest))
+        }
+
+        /// Waits until so many are read.
+        async fn reach(&self, count: usize) {
+            until(|| self.0.load(Ordering::SeqCst) >= count).await;
+        }
+    }
+
+    /// Waits until something holds, however busy the machine is.
+    async fn until(holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(30), "it never came");
+            tokio::task::yield_now().await;
+        }
     }
 
     fn quick() -> Arc<Bodies> {
@@ -290,18 +321,20 @@ mod tests {
 
     #[tokio::test]
     async fn slow_bodies_displace_each_other_and_no_quick_one_behind_the_same_address() {
-        let bodies = quick();
+        let (bodies, stalls) = (quick(), Stalls::default());
         let slow: Vec<_> = (0..2 * ARRIVING)
             .map(|_| {
-                let bodies = bodies.clone();
-                tokio::spawn(async move { bodies.request(Sender::client(client(1)), stalled(1), 10).await })
+                let (bodies, body) = (bodies.clone(), stalls.body(1));
+                tokio::spawn(async move { bodies.request(Sender::client(client(1)), body, 10).await })
             })
             .collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        stalls.reach(2 * ARRIVING).await;
         let sender = Sender::client(client(1));
         assert!(bodies.request(sender.clone(), Body::from("x"), 10).await.is_ok(), "a quick one of the same address");
-        let ended = slow.iter().filter(|slow| slow.is_finished()).count();
-        assert!((ARRIVING..=ARRIVING + 1).contains(&ended), "{ended} were given up");
+        let ended = || slow.iter().filter(|slow| slow.is_finished()).count();
+        // Half of them were given up for newer slow ones, and one for the quick one. Each ends with its next turn.
+        until(|| ended() > ARRIVING).await;
+        assert_eq!(ended(), ARRIVING + 1, "were given up");
         let given_up = slow.into_iter().next().expect("the oldest").await.expect("it ends").expect_err("given up");
         assert_eq!(given_up.status(), StatusCode::TOO_MANY_REQUESTS);
         let webhook = bodies.webhook(client(1), stalled(1), 10);
@@ -316,18 +349,20 @@ mod tests {
 
     #[tokio::test]
     async fn slow_webhooks_take_no_place_and_long_ones_leave_room_for_those_of_stripe() {
-        let bodies = quick();
+        let (bodies, stalls, long_stalls) = (quick(), Stalls::default(), Stalls::default());
         let event = || Body::from(vec![b'x'; 40 << 10]);
         let long = || Body::from(vec![b'x'; SHORT + 1]);
-        let open = |n: u8, sent: usize| {
+        let open = |n: u8, body: Body| {
             let bodies = bodies.clone();
-            tokio::spawn(async move { bodies.webhook(client(n), stalled(sent), 8 * SHORT).await })
+            tokio::spawn(async move { bodies.webhook(client(n), body, 8 * SHORT).await })
         };
-        let slow: Vec<_> = (0..16).flat_map(|n| (0..8).map(move |_| n)).map(|n| open(n, 1)).collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let each = || (0..16).flat_map(|n| (0..8).map(move |_| n));
+        let slow: Vec<_> = each().map(|n| open(n, stalls.body(1))).collect();
+        stalls.reach(slow.len()).await;
         assert!(bodies.webhook(client(99), long(), 8 * SHORT).await.is_ok(), "no place is taken");
-        let held: Vec<_> = (0..16).flat_map(|n| (0..8).map(move |_| n)).map(|n| open(n, SHORT + 1)).collect();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        let held: Vec<_> = each().map(|n| open(n, long_stalls.body(SHORT + 1))).collect();
+        // Only those that have a place are read further.
+        long_stalls.reach(LONG).await;
         let refused = bodies.webhook(client(99), long(), 8 * SHORT).await.expect_err("all places are taken");
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
         assert!(bodies.webhook(client(99), event(), 8 * SHORT).await.is_ok(), "an event of Stripe needs none");

@@ -84,7 +84,7 @@ mod tests {
         let seen = |answered| Seen { asked: Some(now), answered };
         let minutes = Duration::from_mins;
         assert_eq!(seen(Some(now)).verdict(minutes(1)), "ready");
-        assert!(seen(Some(now)).verdict(minutes(6)).contains("the watch of Tenants stopped"));
+        assert!(seen(Some(now)).verdict(minutes(6)).contains("the watch is silent"));
         let before = now.checked_sub(minutes(1));
         for answered in [None, before] {
             assert!(seen(answered).verdict(minutes(6)).contains("before Kubernetes stopped"));

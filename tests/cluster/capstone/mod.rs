@@ -12,13 +12,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use reqwest::Method;
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Unit};
 
-use crate::support::{Replicas, World, stripe};
-use crate::usage_billing::{hour_passes, id, offer, plan, price};
+use crate::support::{Replicas, World};
+use crate::usage_billing::{hour_passes, meter, offer, plan, price};
 use bill::{Prices, billed, invoices_are_final, month_ends};
 use traffic::{TOKEN, Tenant, Traffic};
 
@@ -42,11 +41,7 @@ async fn world(limit: i64) -> (World, Prices) {
     for rate in ["OPENAI_RATE", "PINECONE_RATE"] {
         world.environment(rate, "100000");
     }
-    let meter = async |name: &str| {
-        let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
-        id(&stripe(&world, Method::POST, "/billing/meters", &form).await)
-    };
-    let [queries, tokens] = [meter("queries").await, meter("prompt_tokens").await];
+    let [queries, tokens] = [meter(&world, "queries").await, meter(&world, "prompt_tokens").await];
     let (included, cents) = (INCLUDED.to_string(), CENTS.to_string());
     let tiers = [
         ("billing_scheme", "tiered"),

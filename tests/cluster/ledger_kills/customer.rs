@@ -30,6 +30,8 @@ pub struct Customer {
     pub name: String,
     pub id: String,
     pub key: String,
+    /// Stripe's id of it.
+    pub stripe: String,
     pub limit: i64,
     pub calls: Mutex<Vec<Call>>,
     /// Idempotency keys with an answer that web keeps, and its body.
@@ -41,11 +43,12 @@ pub struct Customer {
 }
 
 impl Customer {
-    pub fn new(name: String, id: String, key: String, limit: i64) -> Self {
+    pub fn new(name: String, [id, key, stripe]: [String; 3], limit: i64) -> Self {
         Self {
             name,
             id,
             key,
+            stripe,
             limit,
             calls: Mutex::default(),
             kept: Mutex::default(),

@@ -1,6 +1,8 @@
 //! The ledger's promise under the worst that can happen to processes: whichever of them is killed, and however often a
-//! request comes, each unit counts once, no limit is passed, and nothing is refused that a limit leaves.
+//! request comes, each unit counts once, no limit is passed, and nothing is refused that a limit leaves. Stripe's meters
+//! get each hour once, although the controller is killed while it sends.
 
+mod bill;
 mod customer;
 mod load;
 
@@ -11,18 +13,22 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use tenant_operator::api::quota::WhenUnavailable;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Unit};
 use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::wire::Void;
-use tenant_operator_dev::apply_yaml;
 
-use crate::support::{Replicas, World, plan_with};
+use crate::support::{Replicas, World};
+use crate::usage_billing::{hour_passes, offer, plan};
+use bill::{Meters, is_billed};
 use customer::{Came, Customer};
 use load::{Load, TOKEN};
 
 const REPLICAS: usize = 4;
 const KILLS: u32 = 40;
+/// Kills after which an hour of the ledger and of Stripe ends.
+const KILLS_OF_HOUR: u32 = 5;
 /// The hard limits of the customers: some are reached at once, others while processes die, the last one after it.
 const LIMITS: [i64; 5] = [20, 60, 200, 600, 2000];
 /// Callers of each customer.
@@ -35,22 +41,28 @@ const PATIENCE: &str = "250ms";
 /// Calls of each kind that are repeated in the end, for each customer.
 const REPEATED: usize = 40;
 
-/// Customers whose plans refuse what cannot be counted, so that no limit may be passed at any time.
-async fn customers(world: &World) -> Vec<Arc<Customer>> {
-    let mut customers = Vec::new();
-    for limit in LIMITS {
-        let name = format!("kills-{limit}");
-        let limits = format!("documents: 100, queriesPerMonth: {limit}, bytes: 1000000");
-        let plan = plan_with(&name, &limits) + "  quota: {whenUnavailable: Refuse}\n";
-        apply_yaml(&world.client, &plan).await.expect("the plan applies");
-        world.create(&name, &name, BillingMode::Manual).await;
+/// Customers that pay by Stripe, for what they use as well. Their plans refuse what cannot be counted, so that no limit may
+/// be passed at any time.
+async fn customers(world: &World, meters: &Meters) -> Vec<Arc<Customer>> {
+    let names = LIMITS.map(|limit| (format!("kills-{limit}"), limit));
+    for (name, limit) in &names {
+        let mut plan = plan(name, 2000, &meters.usage_prices());
+        let limits = &mut plan.spec.limits;
+        (limits.documents, limits.queries_per_month, limits.bytes) = (100, *limit, 1_000_000);
+        plan.spec.quota.when_unavailable = WhenUnavailable::Refuse;
+        offer(world, &plan).await;
+        world.create(name, name, BillingMode::Stripe).await;
     }
-    for limit in LIMITS {
-        let name = format!("kills-{limit}");
+    for (name, _) in &names {
+        world.pay(name).await;
+    }
+    let mut customers = Vec::new();
+    for (name, limit) in names {
         world.wait_phase(&name, Phase::Active).await;
-        let id = world.tenants().get(&name).await.expect("it is there").spec.tenant_id.expect("an id");
+        let spec = world.tenants().get(&name).await.expect("it is there").spec;
+        let stripe = spec.billing.stripe.and_then(|stripe| stripe.customer_id).expect("a customer");
         let key = world.api_key(&name).await;
-        customers.push(Arc::new(Customer::new(name, id, key, limit)));
+        customers.push(Arc::new(Customer::new(name, [spec.tenant_id.expect("an id"), key, stripe], limit)));
     }
     customers
 }
@@ -68,23 +80,39 @@ async fn known(world: &World, load: &Load) {
     }
 }
 
-/// Kills replicas and the ledger, and starts each again at once. Answers how often the ledger was killed.
-async fn kill(world: &mut World, replicas: &mut Replicas, rng: &mut StdRng) -> u32 {
-    let mut ledger = 0;
-    for _ in 0..KILLS {
+/// How often each was killed beside the replicas.
+#[derive(Debug, Default)]
+struct Killed {
+    ledger: u32,
+    controllers: u32,
+}
+
+/// Kills replicas and the ledger, and starts each again at once. Hours end meanwhile, and a controller is killed as well
+/// once it has sent something to Stripe.
+async fn kill(world: &mut World, replicas: &mut Replicas, rng: &mut StdRng) -> Killed {
+    let (mut killed, mut sent) = (Killed::default(), bill::events(world).await.len());
+    for number in 0..KILLS {
         tokio::time::sleep(Duration::from_millis(rng.random_range(100..1200))).await;
         if rng.random_bool(0.35) {
             tokio::task::block_in_place(|| {
                 world.kill_ledger();
                 world.start_ledger();
             });
-            ledger += 1;
+            killed.ledger += 1;
         } else {
             let replica = rng.random_range(0..REPLICAS);
             tokio::task::block_in_place(|| replicas.kill(world, replica));
         }
+        if number % KILLS_OF_HOUR == 0 {
+            hour_passes(world).await;
+        }
+        if bill::events(world).await.len() > sent {
+            tokio::task::block_in_place(|| world.replace_controller());
+            sent = bill::events(world).await.len();
+            killed.controllers += 1;
+        }
     }
-    ledger
+    killed
 }
 
 /// What was counted of a unit in all periods, once nothing is set aside.
@@ -164,7 +192,8 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     println!("SEED={seed}");
     let begun = Instant::now();
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut world = World::start("ledger-kills").await;
+    let mut world = World::without_controller("ledger-kills").await;
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1"]);
     world.environment("USAGE_EVENTS_TOKEN", TOKEN);
     // The load is limited by the machine, not by a provider's account.
     for rate in ["OPENAI_RATE", "PINECONE_RATE"] {
@@ -173,7 +202,9 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     let expiry = format!("{}s", EXPIRY.as_secs());
     let args = ["--requests-per-second", "1000", "--question-expiry", &expiry, "--ledger-patience", PATIENCE];
     let mut replicas = Replicas::start(&mut world, REPLICAS, &args);
-    let customers = customers(&world).await;
+    let meters = Meters::new(&world).await;
+    world.start_controller();
+    let customers = customers(&world, &meters).await;
     replicas.all_ready(&world).await;
     let load = Arc::new(Load::new(replicas.ready(), customers.clone()));
     known(&world, &load).await;
@@ -185,15 +216,17 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     }
     callers.spawn(load.clone().report(rng.random()));
     println!("{:?}: the load begins", begun.elapsed());
-    let ledger = kill(&mut world, &mut replicas, &mut rng).await;
-    println!("{:?}: {KILLS} were killed, {ledger} times the ledger", begun.elapsed());
+    bill::slow_down(&world).await;
+    let killed = kill(&mut world, &mut replicas, &mut rng).await;
+    world.clear_faults().await;
+    println!("{:?}: {KILLS} were killed, and {killed:?}", begun.elapsed());
     replicas.all_ready(&world).await;
     load.over.store(true, Ordering::Relaxed);
     while let Some(ended) = callers.join_next().await {
         ended.expect("a caller");
     }
     println!("{:?}: {:#?}", begun.elapsed(), load.tally.lock().expect("not poisoned"));
-    assert!((1..KILLS).contains(&ledger), "the seed kills one kind only");
+    assert!((1..KILLS).contains(&killed.ledger) && killed.controllers > 1, "the seed leaves one kind out: {killed:?}");
     let away = world.ledger().events_store().await.expect("the ledger answers");
     assert!(away.failing.is_some() && !away.complete, "the events store was away all the time: {away:?}");
 
@@ -201,16 +234,17 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     let empty = async || replicas.metric(&world, "ledger_journal_entries").await == 0;
     world.until("the journals are delivered", empty).await;
     assert_eq!(replicas.metric(&world, "ledger_journal_refused_entries").await, 0);
+    // Two days pass while gateways' questions that were left open expire, which takes a minute.
+    void(&world, &customers[0]).await;
+    assert!(world.voided_operations() > 0, "one at least counted nothing");
+    world.age_operations(2);
     let mut counted = Vec::new();
     for customer in &customers {
         counted.push(judge(&world, customer).await);
     }
     println!("{:?}: judged", begun.elapsed());
 
-    // Everything once more, two days later: it counts no more. What counted nothing is forgotten by then.
-    void(&world, &customers[0]).await;
-    assert!(world.voided_operations() > 0, "one at least counted nothing");
-    world.age_operations(2);
+    // Everything once more: it counts no more. What counted nothing is forgotten by then.
     world.until("what counted nothing is forgotten", async || world.voided_operations() == 0).await;
     for customer in &customers {
         load.repeat(customer, REPEATED).await;
@@ -231,5 +265,7 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     }
     kept_alike(&world, &customers).await;
     fed(&mut world).await;
+    hour_passes(&world).await;
+    is_billed(&world, &customers, &meters).await;
     println!("{:?}: over", begun.elapsed());
 }

@@ -19,9 +19,9 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// A server of Postgres that ends with the test.
 pub struct Server {
     child: Child,
-    port: u16,
+    pub port: u16,
     programs: String,
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// The folder of its programs, which are installed once, and not by two tests at the same time.
@@ -59,22 +59,39 @@ impl Server {
             .expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let port = free_port();
-        let child = program(&programs, "postgres")
+        let child = Self::run(&programs, &folder, port);
+        let server = Self { child, port, programs, folder };
+        server.answers();
+        server
+    }
+
+    fn run(programs: &str, folder: &Folder, port: u16) -> Child {
+        program(programs, "postgres")
             .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=400"])
             .args(["-p", &port.to_string(), "-D"])
-            .arg(&data)
+            .arg(folder.path().join("data"))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .expect("postgres starts");
-        let server = Self { child, port, programs, _folder: folder };
+            .expect("postgres starts")
+    }
+
+    fn answers(&self) {
         let start = Instant::now();
-        while !server.sql("SELECT 1") {
+        while !self.sql("SELECT 1") {
             assert!(start.elapsed() < LIMIT, "postgres does not answer");
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        server
+    }
+
+    /// The server drops all that it is doing, as in a crash, and starts again: it recovers what was committed.
+    pub fn crash_and_recover(&mut self) {
+        let told = Command::new("kill").args(["-s", "QUIT", &self.child.id().to_string()]).status();
+        assert!(told.is_ok_and(|status| status.success()), "postgres is not there");
+        self.child.wait().expect("it ends");
+        self.child = Self::run(&self.programs, &self.folder, self.port);
+        self.answers();
     }
 
     /// Whether the server did this, as its own client asks for it.

@@ -1,7 +1,7 @@
 //! What any events store must do, and the feed with it: on a file of `SQLite` and on `ClickHouse`'s engine by the same
 //! contracts.
 
-mod clickhouse;
+pub mod clickhouse;
 mod contracts;
 mod feeding;
 mod program;
@@ -23,6 +23,8 @@ use tenant_operator::ledger::store::{Store, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Unit};
 
 use crate::conformance::{NOON, Verdict};
+
+pub use feeding::{agree, stored};
 
 /// Where one events store is.
 #[async_trait]

@@ -155,6 +155,24 @@ async fn the_ledger_does_not_wait_for_an_events_store_that_hangs() {
     assert!(took < LIMIT / 2, "{took:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_with_a_retention_deletes_old_lines_of_its_events_store_by_itself() {
+    let folder = Folder::new("events-retention");
+    let mut program = Program::start(folder.path(), free_port());
+    count(&program.client(), "a", 10).await;
+    has(&program.client(), 10).await;
+    assert_eq!(program.stop().await.0, Some(0));
+    let file = rusqlite::Connection::open(folder.path().join("data/events.db")).expect("the file");
+    file.execute_batch("UPDATE line SET hour = hour - 3 * 86400 WHERE seq <= 8").expect("eight are old");
+    drop(file);
+    let mut command = command(folder.path(), free_port());
+    command.env("EVENTS_RETENTION", "2d");
+    let program = Program::of(command, folder.path());
+    has(&program.client(), 2).await;
+    count(&program.client(), "b", 1).await;
+    has(&program.client(), 3).await;
+}
+
 #[test]
 fn a_url_that_is_none_is_refused_at_the_start() {
     let folder = Folder::new("events-url");

@@ -2,8 +2,6 @@
 //! none is passed over, although sequence numbers of Postgres commit out of order and a replica is killed again and
 //! again.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -22,7 +20,7 @@ use super::{Place, feed, feed_all};
 use crate::conformance::postgres::Server;
 use crate::conformance::reading::all_lines;
 use crate::conformance::{Client, NOON, queries};
-use crate::support::{Api, BINARY, Folder, KEY, LIMIT, Program, counted, free_port};
+use crate::support::{Api, Folder, LIMIT, Program, counted, free_port};
 
 /// What counts at once.
 const WRITERS: i64 = 8;
@@ -146,27 +144,6 @@ async fn a_feed_waits_for_a_line_with_a_smaller_number_that_is_committed_later()
     late_line(&server, &*File::place(), false).await.expect_err("the line is passed over");
 }
 
-/// A replica of a ledger in Postgres, with its events in `ClickHouse`.
-fn replica(folder: &Path, url: &SecretString, events: &str, port: u16) -> Program {
-    let key = folder.join("key");
-    std::fs::write(&key, KEY).expect("a key");
-    let mut command = Command::new(BINARY);
-    for variable in ["RUST_LOG", "LOG_FORMAT", "LEDGER_LISTEN", "LEDGER_DATA", "LEDGER_KEY_FILE", "LEDGER_OWN_CLOCK"] {
-        command.env_remove(variable);
-    }
-    command.args([
-        "ledger",
-        "--own-clock",
-        "--listen",
-        &format!("127.0.0.1:{port}"),
-        "--metrics-listen",
-        "127.0.0.1:0",
-    ]);
-    command.arg("--key-file").arg(key).env("LEDGER_URL", url.expose_secret()).env("EVENTS_URL", events);
-    command.stdin(Stdio::null());
-    Program::of(command, folder)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replica_that_is_killed_again_and_again_loses_and_doubles_no_line() {
     let (server, data) = (Server::start(), Folder::new("clickhouse"));
@@ -175,8 +152,8 @@ async fn a_replica_that_is_killed_again_and_again_loses_and_doubles_no_line() {
     let (url, events) = (server.url(&server.new_database()), engine.url(&database.name));
     let folders = [Folder::new("replica"), Folder::new("replica")];
     let ports = [free_port(), free_port()];
-    let stays = replica(folders[0].path(), &url, &events, ports[0]);
-    let mut dies = replica(folders[1].path(), &url, &events, ports[1]);
+    let stays = Program::replica(folders[0].path(), url.expose_secret(), &events, ports[0]);
+    let mut dies = Program::replica(folders[1].path(), url.expose_secret(), &events, ports[1]);
     let apis = [stays.client(), dies.client()];
     let over = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..6_usize)
@@ -198,7 +175,7 @@ async fn a_replica_that_is_killed_again_and_again_loses_and_doubles_no_line() {
     for life in 0..4 {
         tokio::time::sleep(Duration::from_millis(2100 + 431 * life)).await;
         dies.kill();
-        dies = replica(folders[1].path(), &url, &events, ports[1]);
+        dies = Program::replica(folders[1].path(), url.expose_secret(), &events, ports[1]);
     }
     over.store(true, Ordering::Relaxed);
     let number: usize = join_all(writers).await.into_iter().map(|writer| writer.expect("it ends")).sum();

@@ -5,13 +5,11 @@ use std::collections::HashMap;
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::ResourceExt;
 
-use super::{RecountError, Unseen, gone};
+use super::RecountError;
 use crate::api::usage::TakenOver;
 use crate::api::{Tenant, TenantStatus, Timestamp, Unit};
 use crate::controller::context::Context;
-use crate::controller::steps::data;
 use crate::ledger::account::Period;
-use crate::ledger::beginning::Beginning;
 use crate::ledger::client::CallError;
 use crate::ledger::names;
 use crate::ledger::units::Amounts;
@@ -72,34 +70,9 @@ pub struct Head {
     pub posted: Amounts,
 }
 
-/// Counts the documents of a tenant. Says what it changed, also where it could not come to the end.
-pub async fn recount(
-    context: &Context,
-    beginning: &Beginning,
-    tenant: &Tenant,
-    unseen: &Unseen,
-) -> (Changed, Result<(), RecountError>) {
-    let mut changed = Changed::default();
-    let done = async {
-        let Some(account) = Account::of(context, tenant)? else { return Ok(()) };
-        // An object from a backup may name the namespace of before a move. The reconcile finds the other one later.
-        if data::is_ahead_of(&context.providers.indexes, tenant).await? {
-            return Err(RecountError::Unclear);
-        }
-        let unnamed = beginning.began.snapshot.is_none() && account.lacks_unnamed(tenant).await?;
-        let listed = account.count_listed(unnamed, &mut changed.counted).await?;
-        if beginning.began.snapshot.is_some() {
-            gone::take_away(&account, &listed, unseen, &mut changed.gone).await?;
-        }
-        if listed.unread.is_empty() { Ok(()) } else { Err(RecountError::Unread(listed.unread)) }
-    }
-    .await;
-    (changed, done)
-}
-
 impl<'a> Account<'a> {
     /// Of a tenant. None for one that has no quota, and nothing to count.
-    fn of(context: &'a Context, tenant: &'a Tenant) -> Result<Option<Self>, RecountError> {
+    pub fn of(context: &'a Context, tenant: &'a Tenant) -> Result<Option<Self>, RecountError> {
         let Some(status) = &tenant.status else { return Ok(None) };
         let Some(quota) = &status.quota else { return Ok(None) };
         let unclear = |status: &TenantStatus| status.data_unclear_since.or(status.namespace_missing_since).is_some();
@@ -119,7 +92,7 @@ impl<'a> Account<'a> {
     }
 
     /// Counts every document that the store lists, and adds up what the ledger lacked.
-    async fn count_listed(&self, unnamed: bool, counted: &mut Amounts) -> Result<Listed, RecountError> {
+    pub async fn count_listed(&self, unnamed: bool, counted: &mut Amounts) -> Result<Listed, RecountError> {
         let (mut listed, mut after) = (Listed::default(), None);
         loop {
             let now = self.context.clock.read().now;
@@ -139,7 +112,7 @@ impl<'a> Account<'a> {
 
     /// Whether documents without an upload's name are missing: an earlier ledger had them from the annotation that
     /// versions before the ledger wrote, and imports write.
-    async fn lacks_unnamed(&self, tenant: &Tenant) -> Result<bool, RecountError> {
+    pub async fn lacks_unnamed(&self, tenant: &Tenant) -> Result<bool, RecountError> {
         let mark = TakenOver::of(tenant);
         if mark.times == 0 || mark.from.is_some() {
             return Ok(false);

@@ -108,6 +108,11 @@ fn has_room(database: &Path) -> Result<(), StoreError> {
 pub fn restore(copy: &Unfinished, taken: Timestamp, database: &Path) -> Result<(), StoreError> {
     let mut connection = files::connect(copy.path())?;
     let version = schema::version(&connection, copy.path())?;
+    // An object without a byte is an empty database, and no ledger that began.
+    if version == 0 {
+        return Err(StoreError::NotALedger(copy.path().to_owned()));
+    }
+    files::check_length(&connection, copy.path(), false)?;
     whole(&connection)?;
     schema::migrate(&mut connection, version)?;
     beginning::put(&connection, Some(taken))?;
