@@ -6,7 +6,8 @@ use tenant_operator::api::status::PlanChangeState as State;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 use crate::support::{
-    Questions, Visitor, World, billed, document_limit, forward, paid, plan_change, portal, stripe_objects, wish,
+    Questions, Visitor, World, billed, document_limit, forward, half_of_period, paid, period_ends, plan_change, portal,
+    stripe_objects, wish,
 };
 
 const DAY: i64 = 24 * 3600;
@@ -17,7 +18,7 @@ async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile(
     let key = world.api_key("acme").await;
     let questions = Questions::begin(&world, "acme").await;
     questions.more(&world, 5).await;
-    forward(&world, 15).await;
+    half_of_period(&world).await;
     world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "delay_ms": 500})).await;
     wish(&world, "acme", "large").await.expect("patched");
     let status = world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
@@ -35,7 +36,7 @@ async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile(
     let answer = answer.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
     assert_eq!(answer.status(), 200, "the key from before is good");
     world.assert_transitions("acme").await;
-    forward(&world, 16).await;
+    period_ends(&world).await;
     world.until("the next period is billed", async || paid(&world).await == [4900, 7500, 19_900]).await;
 }
 

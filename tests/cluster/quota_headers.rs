@@ -244,6 +244,28 @@ async fn refusals_of_a_busy_replica_and_without_the_ledger_say_what_is_left() {
 
     lab.world.start_web(&["--requests-per-second", "2"]);
     let acme = Caller { lab: &lab, key: &key };
+    let known = async || sent(acme.to(Method::GET, "/v1/usage")).await.status() == 200;
+    lab.world.until("web knows the tenant", known).await;
+    for path in ["/v1/usage", "/authz?quota_status=429"] {
+        let mut last = sent(acme.to(Method::GET, path)).await;
+        for _ in 0..20 {
+            left(path, &last);
+            last = sent(acme.to(Method::GET, path)).await;
+        }
+        assert_eq!(last.status(), 429, "{path}");
+        left(path, &last);
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+
+    let known = left("a question", &sent(acme.query()).await);
+    lab.world.kill_ledger();
+    let acme = Caller { lab: &lab, key: &key };
+    let away = sent(acme.query()).await;
+    assert_eq!((away.status().as_u16(), left("a ledger that is away", &away).queries), (503, known.queries));
+    // A replica that starts has the ledger started as well.
+    lab.world.start_web(&["--requests-per-second", "1000"]);
+    lab.world.kill_ledger();
+    let acme = Caller { lab: &lab, key: &key };
     lab.world.until("web knows the tenant", async || sent(acme.query()).await.status() == 503).await;
     for request in [acme.query(), acme.to(Method::GET, "/authz?consume=queries&quota_status=429")] {
         let away = sent(request).await;

@@ -150,7 +150,7 @@ async fn a_watch_that_fails_ends_what_web_serves_and_an_idle_one_does_not() {
         assert_eq!(at_the_gateway(&world, key).await, (503, "accounts_unavailable".into()));
     }
     let (status, why) = ready(&world).await;
-    assert!(status == 503 && why.contains("too old"), "{status} {why}");
+    assert!(status == 503 && why.contains("has not confirmed the Tenants"), "{status} {why}");
     assert!(age(&world, "tenants").await >= 8 && age(&world, "key").await < 8, "the key is read all the same");
     let wrong = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth("sk_live_a.b.c").send().await;
     assert_eq!(wrong.expect("it answers").status(), 401, "a key that is wrong is wrong");

@@ -16,11 +16,21 @@ pub async fn forward(world: &World, days: i64) {
 /// Moves Stripe's clock to a second after the end of the present period of the subscription that ends last. Months have
 /// 28 to 31 days.
 pub async fn period_ends(world: &World) {
+    let left = left_of_period(world).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": left + 1})).await;
+}
+
+/// Moves Stripe's clock over half of what is left of that period.
+pub async fn half_of_period(world: &World) {
+    let left = left_of_period(world).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": left / 2})).await;
+}
+
+async fn left_of_period(world: &World) -> i64 {
     let living = |s: &Value| matches!(s["status"].as_str(), Some("trialing" | "active"));
     let ends = stripe_objects(world, "subscription").await;
     let ends = ends.iter().filter(|s| living(s)).filter_map(|s| s["items"]["data"][0]["current_period_end"].as_i64());
-    let left = ends.max().expect("a subscription") - stripes_now(world).await;
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": left + 1})).await;
+    ends.max().expect("a subscription") - stripes_now(world).await
 }
 
 /// The time at Stripe, in seconds since 1970.

@@ -25,7 +25,7 @@ mod visitor;
 mod wait;
 mod world;
 
-pub use clocks::{day_comes, forward, period_ends, stripes_now};
+pub use clocks::{day_comes, forward, half_of_period, period_ends, stripes_now};
 pub use conditions::{reason, shows};
 pub use control_plane::{control_plane, kubectl};
 pub use documents::{document_titles, found, report, upload};
