@@ -4,7 +4,7 @@
 //! (<https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump>). A restore stops every API server, so
 //! a watch that breaks off or cannot resume lists everything again.
 //!
-//! A [`Pulse`] says when a watch last told something, for those who must not rest on what is old.
+//! A [`Pulse`] keeps when a watch last received something. Web does not serve with what is too old.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,7 @@ use kube::runtime::{WatchStreamExt, watcher as kube_watch};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-/// When something was last told by Kubernetes.
+/// When Kubernetes last sent something.
 #[derive(Clone, Debug)]
 pub struct Pulse(Arc<Mutex<Instant>>);
 
@@ -32,18 +32,18 @@ impl Default for Pulse {
 }
 
 impl Pulse {
-    /// Something is told now.
+    /// Kubernetes sends something now.
     pub fn beat(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// How long nothing has been told.
+    /// How long ago that was.
     pub fn age(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    /// The client, and each event or bookmark of its watches is a beat. A watch that was accepted and tells nothing is
-    /// none: the API server may be waiting for a version that never comes.
+    /// The client, with a beat for each event and bookmark of its watches. An accepted watch is no beat: the API server may
+    /// be waiting for a version that never comes.
     fn listen(&self, client: Client) -> Client {
         let pulse = self.clone();
         let namespace = client.default_namespace().to_owned();
@@ -55,7 +55,7 @@ impl Pulse {
                 let alive = watches && response.status().is_success();
                 let heard = move |body: Body| {
                     Frames::from_stream(Frames::new(body).into_data_stream().inspect_ok(move |frame| {
-                        if alive && is_told(frame) {
+                        if alive && is_event(frame) {
                             pulse.beat();
                         }
                     }))
@@ -72,10 +72,10 @@ fn is_watch(query: &str) -> bool {
     query.split('&').any(|part| part == "watch=true")
 }
 
-/// Whether a piece of a watch tells something. The API server sends each event by itself, its type first
+/// Whether a piece of a watch is an event or a bookmark. The API server sends each event by itself, its type first
 /// (<https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes>); one of the type
 /// ERROR says that the watch does not work.
-fn is_told(frame: &[u8]) -> bool {
+fn is_event(frame: &[u8]) -> bool {
     !frame.is_empty() && !frame.starts_with(br#"{"type":"ERROR""#)
 }
 
@@ -87,8 +87,8 @@ where
     followed(api, config, None)
 }
 
-/// The same with a pulse. A watch that tells nothing for so long is listed anew, so that the pulse of one that works is
-/// never much older: the API server sends a bookmark about once a minute, and promises none.
+/// The same with a pulse. A watch that is silent for so long lists again, so that the pulse of a watch that works is
+/// never much older: the API server sends a bookmark about once a minute, but does not promise it.
 pub fn watch_with_pulse<K>(
     (client, pulse): (&Client, Pulse),
     api: impl FnOnce(Client) -> Api<K>,
@@ -101,7 +101,7 @@ where
     followed(api(pulse.listen(client.clone())), config, Some((pulse, silence)))
 }
 
-/// What a watch tells.
+/// The events of a watch.
 type Events<K> = BoxStream<'static, watcher::Result<Event<K>>>;
 
 /// A watch that begins again.
@@ -140,7 +140,7 @@ impl<K, B: Fn() -> Events<K>> Watching<K, B> {
             tokio::select! {
                 event = self.events.next() => break event,
                 () = silent(&pulse, self.begun, silence) => {
-                    tracing::debug!("a watch tells nothing, and is listed anew");
+                    tracing::debug!("a watch is silent, and lists again");
                     self.begin_again();
                 }
             }
@@ -168,7 +168,7 @@ impl<K, B: Fn() -> Events<K>> Watching<K, B> {
     }
 }
 
-/// Waits until nothing was told for so long, nor since the watch began.
+/// Waits until the watch is silent for so long: neither a beat nor its beginning is later than that.
 async fn silent(pulse: &Pulse, begun: Instant, silence: Duration) {
     loop {
         let wait = silence.saturating_sub(pulse.age().min(begun.elapsed()));
@@ -216,10 +216,10 @@ mod tests {
     }
 
     #[test]
-    fn an_event_and_a_bookmark_tell_something_and_an_error_does_not() {
-        assert!(is_told(br#"{"type":"BOOKMARK","object":{}}"#) && is_told(br#"{"type":"MODIFIED","object":{}}"#));
-        assert!(is_told(b"the second half of a long event"));
-        assert!(!is_told(br#"{"type":"ERROR","object":{"code":410}}"#) && !is_told(b""));
+    fn an_event_and_a_bookmark_are_beats_and_an_error_is_none() {
+        assert!(is_event(br#"{"type":"BOOKMARK","object":{}}"#) && is_event(br#"{"type":"MODIFIED","object":{}}"#));
+        assert!(is_event(b"the second half of a long event"));
+        assert!(!is_event(br#"{"type":"ERROR","object":{"code":410}}"#) && !is_event(b""));
         assert!(is_watch("&watch=true&timeoutSeconds=290") && !is_watch("limit=500") && !is_watch("watch=false"));
     }
 
@@ -232,7 +232,7 @@ mod tests {
             async |begun| tokio::time::timeout(Duration::from_millis(50), silent(&pulse, begun, long)).await.is_ok();
         assert!(
             ends(long_ago).await && !ends(Instant::now()).await,
-            "one that began a moment ago may yet tell something"
+            "a watch that began a moment ago may yet receive something"
         );
         pulse.beat();
         assert!(!ends(long_ago).await);

@@ -80,7 +80,7 @@ mod tests {
         }
     }
 
-    /// A number that no calendar holds makes no part end.
+    /// Times outside the calendar cause no panic.
     #[test]
     fn times_beyond_the_calendar_have_a_month() {
         for wild in [i64::MIN, i64::MAX, 0].map(Timestamp::from_second) {

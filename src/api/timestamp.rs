@@ -56,6 +56,12 @@ impl Timestamp {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// When the hour of UTC begins that this moment is in.
+    #[must_use]
+    pub const fn hour(self) -> Self {
+        Self(self.0.div_euclid(3600) * 3600)
+    }
+
     /// So many months of UTC later: the same day of the month, or the last one of a month that is shorter, and the same
     /// time of day.
     #[must_use]

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::api::usage_prices::MeteredUsage;
 use crate::api::{Timestamp, Unit};
+use crate::ledger::units::Amounts;
 use crate::ledger::wire::{EventsHour, HourUsage};
 
 const HOUR: i64 = 3600;
@@ -121,15 +122,10 @@ pub struct Hours {
 impl Hours {
     /// What the two have of a unit within a span.
     pub fn sums(&self, unit: Unit, (from, until): (Timestamp, Timestamp)) -> Numbers {
-        let within = |hour: &Timestamp| (from..until).contains(hour);
-        let ledger = self
-            .ledger
-            .as_ref()
-            .map(|hours| hours.iter().filter(|row| within(&row.hour)).map(|row| row.counted[unit]).sum());
-        let events_store = self
-            .events_store
-            .as_ref()
-            .map(|hours| hours.iter().filter(|row| within(&row.hour)).map(|row| row.counted[unit]).sum());
+        let within = |hour, counted: &Amounts| if (from..until).contains(&hour) { counted[unit] } else { 0 };
+        let ledger = self.ledger.as_ref().map(|rows| rows.iter().map(|row| within(row.hour, &row.counted)).sum());
+        let events_store =
+            self.events_store.as_ref().map(|rows| rows.iter().map(|row| within(row.hour, &row.counted)).sum());
         Numbers { ledger, events_store, stripe: None }
     }
 
@@ -171,7 +167,6 @@ impl Hours {
 mod tests {
     use super::*;
     use crate::ledger::account::Period;
-    use crate::ledger::units::Amounts;
 
     fn numbers(ledger: Option<i64>, events_store: Option<i64>, stripe: Option<i64>) -> Numbers {
         Numbers { ledger, events_store, stripe }

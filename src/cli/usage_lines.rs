@@ -15,7 +15,7 @@ use crate::api::conditions::{self, USAGE_BILLED};
 use crate::api::usage_prices::MeteredUsage;
 use crate::api::{ConditionStatus, Tenant, Timestamp, UsageBilling};
 use crate::ledger::client::LedgerClient;
-use crate::ledger::wire::TenantLine;
+use crate::ledger::wire::{EVENTS_HOURS, TenantLine};
 use crate::providers::CallLimits;
 use crate::providers::biller::Biller;
 use crate::providers::stripe::{Stripe, StripeConfig};
@@ -23,8 +23,6 @@ use crate::providers::stripe::{Stripe, StripeConfig};
 const HOUR: i64 = 3600;
 /// Hours that are shown without `--from`: a week.
 const SHOWN: i64 = 7 * 24;
-/// The most hours that are shown at a time: 93 days, as the events store sums them.
-const MOST_HOURS: i64 = 93 * 24;
 /// Lines of one call.
 const PAGE: u32 = 1000;
 /// How long Stripe may take.
@@ -154,12 +152,12 @@ impl BilledArgs {
     /// The hours that are listed.
     fn span(&self, billing: &UsageBilling, closed: Option<Timestamp>) -> anyhow::Result<(Timestamp, Timestamp)> {
         // With the present hour: Stripe may have something there that was not sent.
-        let now = Timestamp::from_second(Timestamp::now().as_second().div_euclid(HOUR) * HOUR);
+        let now = Timestamp::now().hour();
         let through = billing.meters.iter().map(|usage| usage.through);
         let latest = through.chain(closed).fold(now, Timestamp::max);
         let to = full_hour(self.to.unwrap_or_else(|| latest.plus(HOUR)))?;
         let from = full_hour(self.from.unwrap_or_else(|| to.plus(-SHOWN * HOUR)))?;
-        ensure!(from < to && to.since(from) <= MOST_HOURS * HOUR, "--from and --to: ask for 1 hour to 93 days");
+        ensure!(from < to && to.since(from) <= EVENTS_HOURS * HOUR, "--from and --to: ask for 1 hour to 93 days");
         Ok((from, to))
     }
 
@@ -180,7 +178,7 @@ impl BilledArgs {
 
 /// A moment that begins an hour of UTC.
 fn full_hour(moment: Timestamp) -> anyhow::Result<Timestamp> {
-    ensure!(moment.as_second().rem_euclid(HOUR) == 0, "{moment} is not the beginning of an hour of UTC");
+    ensure!(moment == moment.hour(), "{moment} is not the beginning of an hour of UTC");
     Ok(moment)
 }
 

@@ -19,9 +19,9 @@ use crate::api::Timestamp;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, Dated, DayUsage, ErasedAnswers, EventStates, Events,
-    EventsHour, EventsHours, EventsStatus, FinishAnswer, FinishedAnswer, HourLines, HourUsage, HoursUsage, OldDocument,
-    PeriodUsage, Rebuild, Rebuilt, Recounted, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, Dated, DayUsage, EVENTS_HOURS, ErasedAnswers,
+    EventStates, Events, EventsHour, EventsHours, EventsStatus, FinishAnswer, FinishedAnswer, HourLines, HourUsage,
+    HoursUsage, OldDocument, PeriodUsage, Rebuild, Rebuilt, Recounted, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -45,8 +45,6 @@ const CALLS: usize = 256;
 const RECOUNTED: u32 = 1000;
 /// Hours of one answer.
 const HOURS: u32 = 500;
-/// The same of the events store.
-const EVENTS_HOURS: i64 = 93 * 24;
 
 /// A ledger, and how long a call waits for it.
 #[derive(Clone, Debug)]

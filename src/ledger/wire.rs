@@ -11,7 +11,9 @@ use super::beginning::Beginning;
 use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
 
-pub use events_store::{EventsHour, EventsHours, EventsStatus, HourLines, Rebuild, Rebuilt, TenantLine, TenantLines};
+pub use events_store::{
+    EVENTS_HOURS, EventsHour, EventsHours, EventsStatus, HourLines, Rebuild, Rebuilt, TenantLine, TenantLines,
+};
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;

@@ -105,6 +105,11 @@ fn head_id(id: &str) -> String {
     format!("d/{id}")
 }
 
+/// The id of the document whose head this is, if it is one.
+fn document_of(head_id: &str) -> Option<&str> {
+    head_id.strip_prefix("d/")
+}
+
 /// The id of a document's passage. The first one, 0, is the head.
 pub fn passage_id(id: &str, number: usize) -> String {
     if number == 0 { head_id(id) } else { format!("c/{id}/{number}") }
@@ -228,7 +233,7 @@ pub async fn page(
     let documents: Vec<_> = found.values().filter_map(|head| document(head, now)).collect();
     let read: HashSet<_> = documents.iter().map(|document| head_id(&document.id)).collect();
     let unread = ids.iter().filter(|id| !read.contains(*id));
-    let unread: Vec<_> = unread.map(|id| id.trim_start_matches("d/").to_owned()).collect();
+    let unread: Vec<_> = unread.filter_map(|id| document_of(id)).map(str::to_owned).collect();
     if !unread.is_empty() {
         tracing::warn!(namespace, ?unread, "documents are listed whose first part cannot be read");
     }
@@ -246,12 +251,12 @@ pub async fn heads_of(
     }
     let ids: Vec<_> = documents.iter().map(|id| head_id(id)).collect();
     let found = index.fetch(namespace, &ids).await?;
-    Ok(found.keys().map(|id| id.trim_start_matches("d/").to_owned()).collect())
+    Ok(found.keys().filter_map(|id| document_of(id)).map(str::to_owned).collect())
 }
 
 /// Whether a vector of this id is part of that document.
 pub fn is_passage_of(id: &str, document: &str) -> bool {
-    id.strip_prefix("d/") == Some(document)
+    document_of(id) == Some(document)
         || id.strip_prefix("c/").and_then(|rest| rest.split_once('/')).is_some_and(|(of, _)| of == document)
 }
 
@@ -296,7 +301,7 @@ fn document(head: &Vector, now: Timestamp) -> Option<Document> {
         _ => State::Processing,
     };
     Some(Document {
-        id: head.id.strip_prefix("d/")?.to_owned(),
+        id: document_of(&head.id)?.to_owned(),
         title: text("title")?,
         media_type: text("media_type")?,
         bytes: whole("bytes")?,

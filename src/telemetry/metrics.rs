@@ -63,7 +63,7 @@ pub struct Metrics {
     pub leader: Gauge,
     /// 1 while web takes all its clients for one.
     pub clients_hidden: Gauge,
-    /// Seconds since Kubernetes told web last what it serves by.
+    /// Seconds since Kubernetes last sent web what it serves with.
     pub watch_age: Family<Label, Gauge>,
     /// Seconds by which this machine's clock is ahead of the API server's.
     pub clock_skew: Gauge,

@@ -39,7 +39,7 @@ pub struct WebConfig {
     pub usage_events_tokens: AccessTokens,
     /// How long an upload may take. Not longer than the controller's setting of the same name.
     pub upload_limit: Duration,
-    /// How long web serves by what Kubernetes told it last.
+    /// How long web serves with what Kubernetes last sent it.
     pub serves_on: Duration,
     /// How long a signup waits for the controller's payment link.
     pub checkout_wait: Duration,

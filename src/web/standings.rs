@@ -1,6 +1,6 @@
-//! What is left of the tenants' plans, told on each answer to a request with an API key that is good: those of the tenant
-//! API and of `/authz`, refusals as well. An answer that counted something brings the ledger's numbers with it; others
-//! tell what the ledger said within the last two seconds. While the ledger does not answer, they tell what is known.
+//! Headers with what is left of a tenant's plan, on each answer of the tenant API and of `/authz` to a good API key,
+//! refusals included. An answer that counted something has the ledger's numbers with it. Others have what the ledger
+//! said within the last two seconds, or the last known numbers while the ledger does not answer.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,18 +11,18 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::api::keys;
 use super::metering::Metering;
 use super::serving::directory::Served;
 use super::serving::problem::Problem;
 use super::serving::standing::Standing;
+use super::serving::tokens::bearer;
 use super::serving::turns::Turns;
 use super::{App, gateway};
 use crate::api::Timestamp;
 
 /// How long an answer of the ledger stands.
 const STANDS: Duration = Duration::from_secs(2);
-/// How long an answer waits for the ledger to tell what is left.
+/// How long an answer waits for the ledger to say what is left.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// Tenants whose standings are kept.
 const KEPT: usize = 10_000;
@@ -83,7 +83,7 @@ impl Standings {
         known.get(&tenant.id).copied().filter(|known| Metering::is_present(tenant, known, now))
     }
 
-    /// What is left where the answer that is to be sent tells `exact` units.
+    /// What the headers of an answer say. `exact` is what the answer itself counted.
     async fn told(
         &self,
         metering: &Arc<Metering>,
@@ -117,11 +117,10 @@ fn key_of<'a>(path: &str, headers: &'a HeaderMap) -> Option<&'a str> {
     if path == gateway::PATH || path.strip_prefix(gateway::PATH).is_some_and(|rest| rest.starts_with('/')) {
         return gateway::key(headers);
     }
-    keys::bearer(headers).filter(|_| path.starts_with("/v1/"))
+    bearer(headers).filter(|_| path.starts_with("/v1/"))
 }
 
-/// Tells on each answer what is left, once the tenant is known: an answer to a key that is wrong, revoked or replaced
-/// tells nothing.
+/// Writes the headers, once the tenant is known. An answer to a wrong, revoked or replaced key has none.
 pub async fn tell(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let key = key_of(request.uri().path(), request.headers()).map(str::to_owned);
     let mut response = next.run(request).await;

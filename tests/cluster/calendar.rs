@@ -24,7 +24,7 @@ fn days() -> [Date; 3] {
 }
 
 /// Another service reports queries of a moment; web counts them in the tenant's period of it.
-async fn told(world: &World, tenant: &str, (name, queries): (&str, i64), time: Timestamp) {
+async fn reported(world: &World, tenant: &str, (name, queries): (&str, i64), time: Timestamp) {
     let event = json!({
         "specversion": "1.0", "type": "dev.tenant-operator.usage.v1", "source": "/calendar", "id": name, "subject": tenant,
         "time": time, "data": {"queries": queries},
@@ -84,16 +84,16 @@ async fn a_subscription_from_the_31st_has_the_same_months_at_stripe_and_in_the_l
     // Usage of the first second, the last second, and of the day before that is reported late, by month.
     let months = [(100, 10, 1), (2000, 200, 20)];
     let (mut start, mut all, mut expected) = (start, months[0].0, Vec::new());
-    told(&world, &tenant, ("first-0", all), start).await;
+    reported(&world, &tenant, ("first-0", all), start).await;
     for (number, end) in ends.into_iter().enumerate() {
         let (first, last, late) = months[number];
         later.becomes(&mut world, end.plus(5)).await;
         let next = months.get(number + 1).map_or(7, |month| month.0);
-        told(&world, &tenant, (&format!("first-{}", number + 1), next), end).await;
-        told(&world, &tenant, (&format!("last-{number}"), last), end.plus(-1)).await;
-        told(&world, &tenant, (&format!("late-{number}"), late), end.plus(-DAY)).await;
+        reported(&world, &tenant, (&format!("first-{}", number + 1), next), end).await;
+        reported(&world, &tenant, (&format!("last-{number}"), last), end.plus(-1)).await;
+        reported(&world, &tenant, (&format!("late-{number}"), late), end.plus(-DAY)).await;
         // The hour in which the month ended is over; the invoice is a draft.
-        let hour = Timestamp::from_second((end.as_second() / HOUR + 1) * HOUR);
+        let hour = end.hour().plus(HOUR);
         later.becomes(&mut world, hour.plus(15)).await;
         all += next + last + late;
         sent(&world, all).await;

@@ -61,6 +61,27 @@ async fn recounted(world: &World) {
     world.until("documents are counted again", done).await;
 }
 
+/// Takes a snapshot of what is counted.
+async fn snapshot(lab: &mut Lab) {
+    recounted(&lab.world).await;
+    lab.world.kill_ledger();
+    lab.world.start_ledger();
+    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
+}
+
+/// A lab whose ledger has a snapshot with two documents of "acme", and what it counts of them.
+async fn two_documents_in_a_snapshot(name: &str) -> (Lab, Amounts) {
+    let mut lab = lab(name).await;
+    lab.world.take_snapshots();
+    let key = lab.client("acme").await.key.clone();
+    for number in 1..=2 {
+        store(&lab.client_with(&key), number).await;
+    }
+    snapshot(&mut lab).await;
+    let exact = level(&lab.world).await;
+    (lab, exact)
+}
+
 fn shown(queries: i64) -> impl Fn(&TenantStatus) -> bool {
     move |status| status.usage.is_some_and(|usage| usage.queries.used == queries)
 }
@@ -162,10 +183,7 @@ async fn a_snapshot_that_is_older_than_the_loss_is_brought_up_to_what_others_kno
         documents.push(store(&acme, number).await);
     }
     assert_eq!(answers(&acme, 4).await, 4);
-    recounted(&lab.world).await;
-    lab.world.kill_ledger();
-    lab.world.start_ledger();
-    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
+    snapshot(&mut lab).await;
 
     // After the snapshot: one is deleted, one replaced by the same file again, two are new.
     let acme = lab.client_with(&key);
@@ -277,6 +295,13 @@ async fn a_tenant_that_a_backup_brings_back_after_the_recount_is_counted_then() 
     assert_eq!((level(&lab.world).await, queries(&lab.world, "other").await), (exact, 6));
 }
 
+/// Writes to the vector store.
+async fn pinecone(world: &World, path: &str, body: Value) {
+    let call = world.http.post(format!("{}{path}", world.sandbox.pinecone_url)).header("api-key", "x").json(&body);
+    let answer = call.send().await.expect("it answers");
+    assert!(answer.status().is_success(), "{path}: {answer:?}");
+}
+
 /// The vectors of these ids, as the vector store has them.
 async fn vectors(world: &World, namespace: &str, id: &str) -> Value {
     let url = format!("{}/vectors/fetch?namespace={namespace}&ids={id}", world.sandbox.pinecone_url);
@@ -296,10 +321,7 @@ async fn a_document_that_was_completed_long_after_a_crash_keeps_the_name_that_it
     let upload = head["metadata"]["upload"].clone();
     let begun = Timestamp::now().plus(-2 * 24 * 3600);
     (head["metadata"]["state"], head["metadata"]["uploaded_at"]) = (json!("processing"), json!(begun));
-    let upsert = lab.world.http.post(format!("{}/vectors/upsert", lab.world.sandbox.pinecone_url));
-    let body = json!({"namespace": namespace, "vectors": [head]});
-    let answer = upsert.header("api-key", "x").json(&body).send().await.expect("it answers");
-    assert!(answer.status().is_success(), "{answer:?}");
+    pinecone(&lab.world, "/vectors/upsert", json!({"namespace": namespace, "vectors": [head]})).await;
     assert_eq!(store(&acme, 1).await, id);
     assert_eq!(level(&lab.world).await, exact, "once");
     let head = vectors(&lab.world, &namespace, &format!("d/{id}")).await["metadata"].clone();
@@ -317,17 +339,7 @@ async fn a_document_that_was_completed_long_after_a_crash_keeps_the_name_that_it
 /// are gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_that_the_vector_store_shows_late_or_not_whole_stays_counted() {
-    let mut lab = lab("lost-late").await;
-    lab.world.take_snapshots();
-    let key = lab.client("acme").await.key.clone();
-    for number in 1..=2 {
-        store(&lab.client_with(&key), number).await;
-    }
-    recounted(&lab.world).await;
-    lab.world.kill_ledger();
-    lab.world.start_ledger();
-    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
-    let exact = level(&lab.world).await;
+    let (mut lab, exact) = two_documents_in_a_snapshot("lost-late").await;
     let hides = |path: &str, body: Value| json!({"provider": "pinecone", "path": path, "status": 200, "body": body.to_string(), "times": 100_000});
     lab.world.fault(hides("/vectors/list", json!({"vectors": []}))).await;
     let before = lists(&lab.world).await;
@@ -347,25 +359,12 @@ async fn a_document_that_the_vector_store_shows_late_or_not_whole_stays_counted(
 /// An object from a backup may name the namespace of before a move of data. What is in the later one is not gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_of_a_later_namespace_stay_counted() {
-    let mut lab = lab("lost-moved").await;
-    lab.world.take_snapshots();
-    let key = lab.client("acme").await.key.clone();
-    for number in 1..=2 {
-        store(&lab.client_with(&key), number).await;
-    }
-    recounted(&lab.world).await;
-    lab.world.kill_ledger();
-    lab.world.start_ledger();
-    lab.world.until("a snapshot", async || lab.world.snapshots() == 1).await;
-    let exact = level(&lab.world).await;
+    let (mut lab, exact) = two_documents_in_a_snapshot("lost-moved").await;
     let namespace = lab.world.status("acme").await.namespace.expect("a namespace");
-    let pinecone = async |path: &str, body: Value| {
-        let call = lab.world.http.post(format!("{}{path}", lab.world.sandbox.pinecone_url)).header("api-key", "x");
-        assert!(call.json(&body).send().await.expect("it answers").status().is_success(), "{path}");
-    };
     let sample = vectors(&lab.world, &namespace, "sample_1").await;
-    pinecone("/vectors/upsert", json!({"namespace": format!("{namespace}.2"), "vectors": [sample]})).await;
-    pinecone("/vectors/delete", json!({"namespace": namespace, "deleteAll": true})).await;
+    let moved = json!({"namespace": format!("{namespace}.2"), "vectors": [sample]});
+    pinecone(&lab.world, "/vectors/upsert", moved).await;
+    pinecone(&lab.world, "/vectors/delete", json!({"namespace": namespace, "deleteAll": true})).await;
     lab.world.lose_ledger();
     lab.world.start_ledger();
     // Documents that are gone are released after two looks, 20 seconds apart.

@@ -15,10 +15,10 @@ use tenant_operator::api::tenant::{BillingMode, Desired};
 
 use crate::support::{World, control_plane, desire, folder};
 
-/// How long web serves by what it was told.
+/// How long web serves with what Kubernetes last sent it.
 const TRUST: Duration = Duration::from_secs(8);
 
-/// What stands before the API server and lets everything pass but what it is told to refuse.
+/// A proxy before the API server. It refuses what a test chooses, and passes on everything else.
 struct Door {
     upstream: kube::Client,
     /// Refuses watches of Tenants.
@@ -127,11 +127,11 @@ async fn behind_a_door(name: &str) -> (World, Arc<Door>, [String; 2]) {
     (world, door, keys)
 }
 
-/// A watch on which nothing happens stays good. One that fails while the API server answers `/version` ends what web
-/// serves: a suspended tenant is not served for ever. Once the watch works again, so does web.
+/// Web serves on while a watch is idle. When the watch fails and the API server still answers `/version`, web stops
+/// serving, so that it does not serve a suspended tenant without end. It serves again once the watch works.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_that_fails_ends_what_web_serves_and_an_idle_one_does_not() {
-    let (world, door, [acme, other]) = behind_a_door("told-nothing").await;
+async fn a_failing_watch_stops_serving_and_an_idle_watch_does_not() {
+    let (world, door, [acme, other]) = behind_a_door("stale-watches").await;
     let quiet = Instant::now();
     while quiet.elapsed() < TRUST + Duration::from_secs(4) {
         assert_eq!((asked(&world, &acme).await.0, ready(&world).await.0), (200, 200), "{:?}", quiet.elapsed());
@@ -164,7 +164,7 @@ async fn a_watch_that_fails_ends_what_web_serves_and_an_idle_one_does_not() {
 /// Who may list and not watch goes on with what the listings tell, with a growing pause between them.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_watches_alone_are_refused_listings_tell_and_are_few() {
-    let (world, door, [acme, other]) = behind_a_door("told-by-lists").await;
+    let (world, door, [acme, other]) = behind_a_door("stale-lists").await;
     door.refuse(true, false);
     let (before, began) = (door.listed.load(Ordering::Relaxed), Instant::now());
     while began.elapsed() < Duration::from_secs(15) {

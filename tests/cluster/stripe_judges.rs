@@ -12,7 +12,7 @@ use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{ConditionStatus, Phase};
 use tokio::process::Command;
 
-use super::usage_billing::{change_price, hour_passes, meter, offer, plan, price, sent, used};
+use super::usage_billing::{acme_buys, change_price, hour_passes, meter, price, sent, used};
 use crate::support::{
     BY_A_TEST, ROOT, Visitor, World, desire, forward, free_port, must, period_ends, plan_change, python, said, shows,
     stripe, stripe_objects, target, wish,
@@ -199,9 +199,7 @@ async fn of_usage() -> Vec<Value> {
     let (tiered, plain) =
         (price(&world, &queries, &cost).await, price(&world, &queries, &[("unit_amount", "3")]).await);
     let usage = json!([{"unit": "queries", "stripePriceId": tiered}]);
-    offer(&world, &plan("judged", 2000, &usage)).await;
-    world.start_controller();
-    world.create_paying("acme", "judged").await;
+    acme_buys(&mut world, "judged", &usage).await;
     used(&world, "a", 15).await;
     hour_passes(&world).await;
     sent(&world, 15).await;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{ConditionStatus, Timestamp};
 
 use crate::support::{World, said, shows, stripe};
-use crate::usage_billing::{hour_passes, offer, plan, price, sent, settle, used, world};
+use crate::usage_billing::{acme_buys, hour_passes, price, sent, settle, used, world};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -42,11 +42,8 @@ fn damage(world: &World, file: &str, sql: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn three_numbers_agree_and_the_one_that_does_not_is_named() {
     let (mut world, meter) = world("three-numbers").await;
-    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
     let price = price(&world, &meter, &[("unit_amount", "10")]).await;
-    offer(&world, &plan("three-numbers", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
-    world.start_controller();
-    world.create_paying("acme", "three-numbers").await;
+    acme_buys(&mut world, "three-numbers", &json!([{"unit": "queries", "stripePriceId": price}])).await;
     used(&world, "a", 5).await;
     hour_passes(&world).await;
     sent(&world, 5).await;

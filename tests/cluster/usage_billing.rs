@@ -382,9 +382,7 @@ async fn usage_without_a_price_waits_until_there_is_one() {
     let (mut world, meter) = world("usage-waits").await;
     let price = price(&world, &meter, &[("unit_amount", "10")]).await;
     let usage = json!([{"unit": "queries", "stripePriceId": price}]);
-    offer(&world, &plan("usage-waits", 2000, &usage)).await;
-    world.start_controller();
-    world.create_paying("acme", "usage-waits").await;
+    acme_buys(&mut world, "usage-waits", &usage).await;
     used(&world, "a", 5).await;
     hour_passes(&world).await;
     sent(&world, 5).await;
@@ -433,11 +431,8 @@ pub async fn settle(namespace: &str, keep: &str, confirm: &[&str]) -> (Option<i3
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_decides_about_numbers_that_differ() {
     let (mut world, meter) = world("usage-differs").await;
-    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", "--usage-billing-lag=2"]);
     let price = price(&world, &meter, &[("unit_amount", "10")]).await;
-    offer(&world, &plan("usage-differs", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
-    world.start_controller();
-    world.create_paying("acme", "usage-differs").await;
+    acme_buys(&mut world, "usage-differs", &json!([{"unit": "queries", "stripePriceId": price}])).await;
     used(&world, "a", 5).await;
     hour_passes(&world).await;
     let recorded = sent(&world, 5).await;
@@ -490,6 +485,13 @@ async fn a_person_decides_about_numbers_that_differ() {
     assert_eq!(at_stripe(&world).await, (20, 5), "nothing is sent again");
 }
 
+/// Offers a plan with these usage prices, and has acme buy it.
+pub async fn acme_buys(world: &mut World, plan_name: &str, usage: &Value) {
+    offer(world, &plan(plan_name, 2000, usage)).await;
+    world.start_controller();
+    world.create_paying("acme", plan_name).await;
+}
+
 /// A meter that sums, named by its events.
 pub async fn meter(world: &World, name: &str) -> String {
     let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
@@ -503,9 +505,7 @@ async fn two_meters(name: &str) -> (World, [String; 2]) {
     let other = meter(&world, "questions").await;
     let before = price(&world, &first, &[("unit_amount", "10")]).await;
     let after = price(&world, &other, &[("unit_amount", "3")]).await;
-    offer(&world, &plan(name, 2000, &json!([{"unit": "queries", "stripePriceId": before}]))).await;
-    world.start_controller();
-    world.create_paying("acme", name).await;
+    acme_buys(&mut world, name, &json!([{"unit": "queries", "stripePriceId": before}])).await;
     used(&world, "a", 5).await;
     hour_passes(&world).await;
     sent(&world, 5).await;
@@ -671,9 +671,7 @@ async fn usage_that_stripe_finds_wrong_later_is_told() {
     let port = free_port();
     world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", &format!("--listen=127.0.0.1:{port}")]);
     let price = price(&world, &meter, &[("unit_amount", "10")]).await;
-    offer(&world, &plan("usage-wrong", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
-    world.start_controller();
-    world.create_paying("acme", "usage-wrong").await;
+    acme_buys(&mut world, "usage-wrong", &json!([{"unit": "queries", "stripePriceId": price}])).await;
     used(&world, "a", 5).await;
     hour_passes(&world).await;
     sent(&world, 5).await;

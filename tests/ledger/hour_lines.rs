@@ -50,7 +50,7 @@ async fn the_lines_of_an_hour_are_found_among_many() {
     if left < 60 {
         tokio::time::sleep(Duration::from_secs(left.unsigned_abs() + 1)).await;
     }
-    let hour = Timestamp::from_second(Timestamp::now().as_second().div_euclid(HOUR) * HOUR);
+    let hour = Timestamp::now().hour();
     api.must("before", "settle", counted("acme", &json!({"queries": 9}))).await;
     reported(&api, "past", 30_000).await;
     let past = format!("UPDATE line SET at = at - {}", 48 * HOUR);

@@ -15,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::conformance::reading;
-use crate::support::{Api, Folder, KEY, Program, command, counted, free_port, period, refusal, reserve};
+use crate::support::{Api, Folder, KEY, Known, Program, command, counted, free_port, period, refusal, reserve};
 
 /// How often the ledger is killed.
 const KILLS: usize = 20;
@@ -24,25 +24,15 @@ const HOT: i64 = 400;
 /// Seconds after which an operation expires whose client is gone.
 const ORPHANED: u32 = 2;
 
-/// What one client was told of one operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
-    Refused,
-    Settled(i64),
-    Voided,
-    /// Its client was not heard of again after this checkpoint.
-    Abandoned(i64),
-}
-
 /// One operation from its reservation to its end, each step repeated under the same name until it is answered.
-async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Told {
+async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Known {
     let limits = if tenant == "hot" { json!({"queries": HOT}) } else { json!({}) };
     let amounts = json!({"queries": 1, "prompt_tokens": 100});
     let expires_after = if number.is_multiple_of(8) { ORPHANED } else { 3600 };
     let (status, answer) = api.insist(name, "reserve", reserve(tenant, &amounts, &limits, expires_after)).await;
     if status == 409 {
         assert_eq!(answer["code"], "limit_reached", "{answer}");
-        return Told::Refused;
+        return Known::Refused;
     }
     assert_eq!((status, &answer["state"]), (200, &json!("reserved")), "{answer}");
     let tokens = i64::try_from(number % 90).expect("small");
@@ -51,7 +41,7 @@ async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Told {
             let body = json!({"tenant": tenant, "amounts": {"prompt_tokens": tokens}});
             let (status, answer) = api.insist(name, "checkpoint", body).await;
             // It can have expired before, if the ledger was busy.
-            Told::Abandoned(if status == 200 {
+            Known::Abandoned(if status == 200 {
                 tokens
             } else {
                 assert_eq!(answer["code"], "ended");
@@ -61,13 +51,13 @@ async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Told {
         1 => {
             let (status, answer) = api.insist(name, "void", json!({"tenant": tenant, "period": period()})).await;
             assert_eq!(status, 200, "{answer}");
-            Told::Voided
+            Known::Voided
         }
         _ => {
             let used = json!({"queries": 1, "prompt_tokens": tokens});
             let (status, answer) = api.insist(name, "settle", counted(tenant, &used)).await;
             assert_eq!((status, answer["posted"]["queries"].as_i64()), (200, Some(1)), "{answer}");
-            Told::Settled(tokens)
+            Known::Settled(tokens)
         }
     }
 }
@@ -88,7 +78,7 @@ impl Progress {
 }
 
 /// Clients that go on until they are stopped. What each was told, by tenant and operation.
-async fn clients(api: Api, progress: Arc<Progress>) -> BTreeMap<(String, String), Told> {
+async fn clients(api: Api, progress: Arc<Progress>) -> BTreeMap<(String, String), Known> {
     let tasks = (0..12).map(|client| {
         let (api, progress) = (api.clone(), progress.clone());
         tokio::spawn(async move {
@@ -100,7 +90,7 @@ async fn clients(api: Api, progress: Arc<Progress>) -> BTreeMap<(String, String)
                 let (tenant, name) = (["hot", "wide"][client % 2], format!("client-{client}-{number}"));
                 let heard = operation(&api, tenant, &name, number).await;
                 progress.ended.fetch_add(1, Ordering::SeqCst);
-                if heard == Told::Refused {
+                if heard == Known::Refused {
                     progress.refused.fetch_add(1, Ordering::SeqCst);
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
@@ -114,12 +104,12 @@ async fn clients(api: Api, progress: Arc<Progress>) -> BTreeMap<(String, String)
 }
 
 /// The queries and tokens of a tenant that its clients were told of, and those that expired with their checkpoint.
-fn wanted(told: &BTreeMap<(String, String), Told>, tenant: &str) -> (i64, i64) {
+fn wanted(told: &BTreeMap<(String, String), Known>, tenant: &str) -> (i64, i64) {
     let own = told.iter().filter(|((owner, _), _)| owner == tenant);
     own.fold((0, 0), |(queries, tokens), (_, told)| match told {
-        Told::Settled(used) => (queries + 1, tokens + used),
-        Told::Abandoned(checkpoint) => (queries, tokens + checkpoint),
-        Told::Refused | Told::Voided => (queries, tokens),
+        Known::Settled(used) => (queries + 1, tokens + used),
+        Known::Abandoned(checkpoint) => (queries, tokens + checkpoint),
+        Known::Refused | Known::Voided => (queries, tokens),
     })
 }
 
@@ -151,7 +141,7 @@ async fn a_ledger_that_is_killed_twenty_times_has_counted_what_its_clients_were_
         let used = (api.account(tenant, "queries").await[0], api.account(tenant, "prompt_tokens").await[0]);
         assert_eq!(used, wanted(&told, tenant), "{tenant}");
     }
-    let (hot, refused) = (wanted(&told, "hot").0, told.values().filter(|told| **told == Told::Refused).count());
+    let (hot, refused) = (wanted(&told, "hot").0, told.values().filter(|told| **told == Known::Refused).count());
     assert!(hot <= HOT, "{hot} of {HOT}");
     eprintln!("{} operations, {hot} of {HOT} at the limit, {refused} refused", told.len());
     assert!(
@@ -162,7 +152,7 @@ async fn a_ledger_that_is_killed_twenty_times_has_counted_what_its_clients_were_
 
     // The last answers of clients that never heard them come again, and nothing is counted twice.
     let settled = told.iter().filter_map(|((tenant, name), told)| match told {
-        Told::Settled(tokens) => Some((tenant, name, *tokens)),
+        Known::Settled(tokens) => Some((tenant, name, *tokens)),
         _ => None,
     });
     for (tenant, name, tokens) in settled.clone().step_by(10) {

@@ -24,7 +24,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::conformance::postgres::Server;
 use crate::conformance::{DAY, reading};
 use crate::events_store::{agree, clickhouse, stored};
-use crate::support::{Api, Folder, LIMIT, Program, free_port};
+use crate::support::{Api, Folder, Known, LIMIT, Program, free_port};
 
 /// How often something is killed.
 const KILLS: usize = 24;
@@ -98,16 +98,6 @@ fn has_committed(bytes: &[u8]) -> bool {
     bytes.windows(COMMITTED.len()).any(|window| window == COMMITTED)
 }
 
-/// What one client was told of one operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Told {
-    Refused,
-    Settled(i64),
-    Voided,
-    /// Its client was not heard of again after a checkpoint of so many tokens. It may have expired before that.
-    Abandoned(i64),
-}
-
 /// The clients of both replicas.
 struct Clients {
     replicas: [Api; 2],
@@ -162,50 +152,50 @@ impl Clients {
         Some(answer["period"].clone())
     }
 
-    async fn settle(&self, first: usize, tenant: &str, name: &str, (period, tokens): (&Value, i64)) -> Told {
+    async fn settle(&self, first: usize, tenant: &str, name: &str, (period, tokens): (&Value, i64)) -> Known {
         let used = json!({"queries": 1, "prompt_tokens": tokens});
         let body = json!({"tenant": tenant, "period": period, "amounts": used});
         let (status, answer) = self.twice(first, name, "settle", &body).await;
         assert_eq!((status, answer["posted"]["queries"].as_i64()), (200, Some(1)), "{answer}");
-        Told::Settled(tokens)
+        Known::Settled(tokens)
     }
 
     /// One operation from its reservation to its end.
-    async fn operation(&self, tenant: &str, name: &str, number: usize) -> Told {
+    async fn operation(&self, tenant: &str, name: &str, number: usize) -> Known {
         let expires_after = if number.is_multiple_of(8) { ORPHANED } else { 3600 };
-        let Some(period) = self.reserve(number, tenant, name, expires_after).await else { return Told::Refused };
+        let Some(period) = self.reserve(number, tenant, name, expires_after).await else { return Known::Refused };
         let tokens = i64::try_from(1 + number % 90).expect("small");
         match number % 8 {
             0 => {
                 let body = json!({"tenant": tenant, "amounts": {"prompt_tokens": tokens}});
                 let (status, answer) = self.insist(number, name, "checkpoint", &body).await;
                 assert!(status == 200 || answer["code"] == "ended", "{answer}");
-                Told::Abandoned(tokens)
+                Known::Abandoned(tokens)
             }
             1 => {
                 let body = json!({"tenant": tenant, "period": period});
                 assert_eq!(self.twice(number, name, "void", &body).await, (200, json!({"state": "voided"})));
-                Told::Voided
+                Known::Voided
             }
             _ => self.settle(number / 2, tenant, name, (&period, tokens)).await,
         }
     }
 
-    /// Until it is over: what one client was told, by operation.
-    async fn run(self: Arc<Self>, client: usize) -> Vec<(String, Told)> {
-        let mut told = Vec::new();
+    /// Runs until it is over. Answers what the client knows of each operation.
+    async fn run(self: Arc<Self>, client: usize) -> Vec<(String, Known)> {
+        let mut known = Vec::new();
         for number in client.. {
             if self.over.load(Ordering::SeqCst) {
                 break;
             }
             let name = format!("client-{client}-{number}");
             let heard = self.operation(TENANTS[client % 2], &name, number).await;
-            if heard == Told::Refused {
+            if heard == Known::Refused {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            told.push((name, heard));
+            known.push((name, heard));
         }
-        told
+        known
     }
 }
 
@@ -259,8 +249,8 @@ async fn kill(server: &mut Server, replicas: &mut Replicas, clients: &Clients, r
     }
 }
 
-/// Each operation has the lines that its client was told of: one, or none. Answers how many were settled.
-async fn each_once(ledger: &Arc<dyn Store>, told: &BTreeMap<String, Told>) -> usize {
+/// Each settled operation has one line, and each refused or voided one none. Answers how many were settled.
+async fn each_once(ledger: &Arc<dyn Store>, known: &BTreeMap<String, Known>) -> usize {
     let lines = reading::all_lines(ledger, 1000).await.expect("lines");
     let mut by_operation = BTreeMap::new();
     for line in &lines {
@@ -268,26 +258,26 @@ async fn each_once(ledger: &Arc<dyn Store>, told: &BTreeMap<String, Told>) -> us
         assert_eq!(before, None, "{} has two lines", line.operation);
     }
     let tokens = |tokens| Amounts::of(Unit::PromptTokens, tokens);
-    for (name, told) in told {
+    for (name, known) in known {
         let found = by_operation.remove(&**name);
-        match told {
-            Told::Refused | Told::Voided => assert_eq!(found, None, "{name}: {told:?}"),
-            Told::Settled(used) => {
+        match known {
+            Known::Refused | Known::Voided => assert_eq!(found, None, "{name}: {known:?}"),
+            Known::Settled(used) => {
                 let wanted = (LineKind::Settled, tokens(*used).with(Unit::Queries, 1));
                 assert_eq!(found, Some(wanted), "{name}");
             }
-            Told::Abandoned(used) => {
+            Known::Abandoned(used) => {
                 let expired = (LineKind::Expired, tokens(*used));
                 assert!(found.is_none_or(|found| found == expired), "{name}: {found:?}");
             }
         }
     }
     assert!(by_operation.is_empty(), "no client asked for {by_operation:?}");
-    told.values().filter(|told| matches!(told, Told::Settled(_))).count()
+    known.values().filter(|known| matches!(known, Known::Settled(_))).count()
 }
 
 /// Takes what the limit leaves in the present period, by both replicas in turn: exactly that is granted.
-async fn exhaust(clients: &Clients, ledger: &Arc<dyn Store>, told: &mut BTreeMap<String, Told>) {
+async fn exhaust(clients: &Clients, ledger: &Arc<dyn Store>, known: &mut BTreeMap<String, Known>) {
     let present = clients.period()["start"].clone();
     let periods = ledger.periods("acme", 100).await.expect("periods");
     let used = periods.iter().find(|(period, _)| json!(period.start) == present).map(|(_, account)| account.used);
@@ -296,7 +286,7 @@ async fn exhaust(clients: &Clients, ledger: &Arc<dyn Store>, told: &mut BTreeMap
     for number in 0.. {
         let name = format!("last-{number}");
         let Some(period) = clients.reserve(number, "acme", &name, 3600).await else { break };
-        told.insert(name.clone(), clients.settle(number, "acme", &name, (&period, 1)).await);
+        known.insert(name.clone(), clients.settle(number, "acme", &name, (&period, 1)).await);
         granted += 1;
     }
     assert_eq!(granted, left, "{left} were left of {MOST}");
@@ -328,8 +318,8 @@ async fn two_replicas_that_are_killed_with_their_postgres_count_each_operation_o
     let tasks: Vec<_> = (0..CLIENTS).map(|client| tokio::spawn(clients.clone().run(client))).collect();
     kill(&mut server, &mut replicas, &clients, &mut rng).await;
     clients.over.store(true, Ordering::SeqCst);
-    let told = join_all(tasks).await.into_iter().flat_map(|told| told.expect("a client"));
-    let mut told: BTreeMap<_, _> = told.collect();
+    let known = join_all(tasks).await.into_iter().flat_map(|known| known.expect("a client"));
+    let mut known: BTreeMap<_, _> = known.collect();
     cut.armed.store(false, Ordering::SeqCst);
     let cuts = cut.cuts.load(Ordering::SeqCst);
 
@@ -338,10 +328,13 @@ async fn two_replicas_that_are_killed_with_their_postgres_count_each_operation_o
     for (tenant, unit) in TENANTS.into_iter().flat_map(|tenant| [(tenant, "queries"), (tenant, "prompt_tokens")]) {
         replicas.client(0).nothing_reserved(tenant, unit, LIMIT).await;
     }
-    exhaust(&clients, &ledger, &mut told).await;
-    let settled = each_once(&ledger, &told).await;
-    let refused = told.values().filter(|told| **told == Told::Refused).count();
-    eprintln!("{} operations, {settled} settled, {refused} refused, {cuts} connections cut after a commit", told.len());
+    exhaust(&clients, &ledger, &mut known).await;
+    let settled = each_once(&ledger, &known).await;
+    let refused = known.values().filter(|known| **known == Known::Refused).count();
+    eprintln!(
+        "{} operations, {settled} settled, {refused} refused, {cuts} connections cut after a commit",
+        known.len()
+    );
     assert!(settled > 150 && refused > 0 && cuts > 3, "too little happened to say anything");
     let periods = ledger.periods("acme", 100).await.expect("periods");
     assert!(periods.len() > KILLS / KILLS_OF_PERIOD, "{} periods", periods.len());

@@ -112,7 +112,7 @@ async fn a_storage_that_refuses_or_is_away_stops_no_ledger_that_has_its_files_an
         let logs = program.logs();
         logs.lines().any(|line| line.contains("no snapshot was taken") && line.contains("403"))
     };
-    until("the refusal is told", async || told(&program)).await;
+    until("the ledger reports the refusal", async || told(&program)).await;
     count(&api, "refused", 10).await;
     assert_eq!(api.probe("/readyz").await.0, 200);
     program.kill();

@@ -15,6 +15,16 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// The key of the tests.
 pub const KEY: &str = "5ec2e7be57a1c0ffee5ec2e7be57a1c0ffee5ec2e7be57a1c0ffee5ec2e7be57";
 
+/// What a client knows of its operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    Refused,
+    Settled(i64),
+    Voided,
+    /// The client stopped after a checkpoint of so many tokens. The operation may have expired before that.
+    Abandoned(i64),
+}
+
 /// A folder that goes with the test.
 #[derive(Debug)]
 pub struct Folder(PathBuf);

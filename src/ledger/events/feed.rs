@@ -259,7 +259,7 @@ impl Feed {
     /// Compares what the ledger counted in closed hours with the store's lines, once an hour. Returns up to which hour.
     async fn compare_when_due(&self, compared: i64, metrics: &Metrics) -> i64 {
         let now = self.clock.read().now;
-        let until = now.as_second().div_euclid(3600) * 3600;
+        let until = now.hour().as_second();
         if until <= compared {
             return compared;
         }

@@ -13,7 +13,9 @@ use super::extract::{Body, Name, Parameters};
 use crate::api::Timestamp;
 use crate::ledger::events::{Asked as SumsAsked, EventsError, Feed, Page, Progress, Span};
 use crate::ledger::store::StoredLine;
-use crate::ledger::wire::{EventsHour, EventsHours, EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
+use crate::ledger::wire::{
+    EVENTS_HOURS, EventsHour, EventsHours, EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines,
+};
 
 /// Lines of one answer.
 const MOST: u32 = 1000;
@@ -104,8 +106,6 @@ pub async fn rebuild(
     Ok(Json(Rebuilt { generation }))
 }
 
-/// Hours of one answer.
-const HOURS: i64 = 93 * 24;
 const DAY: i64 = 24 * HOUR;
 /// Seconds for which a look of the feed is a recent one: it looks every two seconds, and keeps fifteen to spare.
 const FRESH: i64 = 25;
@@ -124,8 +124,8 @@ pub async fn hours(
     Name(tenant): Name,
     Parameters(AskedHours { from, to }): Parameters<AskedHours>,
 ) -> Result<Json<EventsHours>, ServiceProblem> {
-    if from >= to || to.since(from) > HOURS * HOUR {
-        return Err(ServiceProblem::Malformed(format!("from={from}&to={to}: ask for 1 to {HOURS} hours")));
+    if from >= to || to.since(from) > EVENTS_HOURS * HOUR {
+        return Err(ServiceProblem::Malformed(format!("from={from}&to={to}: ask for 1 to {EVENTS_HOURS} hours")));
     }
     let feed = shared.feed()?;
     // Before the lines are read: what they lack is later than this.

@@ -41,7 +41,7 @@ pub async fn lines(
     Parameters(Asked { hour, after, most }): Parameters<Asked>,
 ) -> Result<Json<HourLines>, ServiceProblem> {
     check_page(most, MOST, "lines")?;
-    if hour.as_second().rem_euclid(HOUR) != 0 || after < 0 {
+    if hour != hour.hour() || after < 0 {
         return Err(ServiceProblem::Malformed(format!("hour={hour}&after={after}: ask for a full hour of UTC")));
     }
     Ok(Json(of_hour(&*shared.store, &tenant, hour, (after, most)).await?))

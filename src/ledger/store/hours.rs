@@ -47,11 +47,6 @@ impl ClosedHours {
     }
 }
 
-/// When the hour of a moment begins.
-pub fn hour_of(moment: Timestamp) -> i64 {
-    moment.as_second().div_euclid(HOUR) * HOUR
-}
-
 /// The tables, with what the lines of earlier schemas say.
 pub fn tables(integer: &str, declared: &str, options: &str) -> String {
     let sums: Vec<_> = Unit::iter().map(|unit| format!("CAST(sum({unit}) AS {integer})")).collect();

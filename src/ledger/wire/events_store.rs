@@ -44,6 +44,9 @@ pub struct HourLines {
     pub next: Option<i64>,
 }
 
+/// The most hours of one answer of the events store: 93 days.
+pub const EVENTS_HOURS: i64 = 93 * 24;
+
 /// `GET /v1/tenants/{tenant}/events/hours`: what the lines of the events store add up to, hour by hour.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventsHours {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex as Lock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
 use kube::Client;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -20,6 +20,7 @@ use crate::watches::Pulse;
 use crate::web::App;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::{Code, Problem};
+use crate::web::serving::tokens::bearer;
 
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
@@ -112,7 +113,7 @@ impl KeyRing {
         let mut reading = self.reading.lock().await;
         // Another request may have read it meanwhile, or just before.
         let now = self.known();
-        // Before a controller ran there is none: that is looked at again at once.
+        // Before a controller has run there is no key: web reads it again at once.
         let just_read = now.is_some() && reading.is_some_and(|at| at.elapsed() < READ_AGAIN);
         if at(&now) != at(&before) || just_read {
             return Ok(by(&now));
@@ -186,11 +187,6 @@ impl KeyRing {
             wait = if known { FIRST_WAIT } else { (wait * 2).min(READ_AGAIN) };
         }
     }
-}
-
-/// The key of a request to the tenant API.
-pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())?.strip_prefix("Bearer ")
 }
 
 /// No key, or a wrong one: the same answer.

@@ -16,6 +16,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use utoipa::OpenApi;
 
+use crate::access_tokens;
 use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
@@ -128,14 +129,11 @@ async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> 
 /// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the
 /// service behind it may read different ones.
 pub fn key(headers: &HeaderMap) -> Option<&str> {
-    let one = |name: &str| {
-        let mut values = headers.get_all(name).iter();
-        values.next().filter(|_| values.next().is_none())?.to_str().ok()
-    };
     if headers.contains_key(API_KEY) {
-        return one(API_KEY);
+        let mut values = headers.get_all(API_KEY).iter();
+        return values.next().filter(|_| values.next().is_none())?.to_str().ok();
     }
-    one(header::AUTHORIZATION.as_str())?.strip_prefix("Bearer ")
+    access_tokens::shown(headers)
 }
 
 /// What names the request.

@@ -12,7 +12,7 @@ use crate::web::App;
 const STANDS: Duration = Duration::from_secs(1);
 /// How long Kubernetes may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// A watch that has told nothing for longer than this does not work: one that does brings a bookmark about each minute.
+/// A watch that is silent for longer than this does not work: a working one receives a bookmark about each minute.
 const LATE: Duration = Duration::from_mins(5);
 
 /// What Kubernetes answered lately.
@@ -30,7 +30,7 @@ impl Seen {
         self.asked.is_some_and(|at| now.duration_since(at) < STANDS)
     }
 
-    /// Web is ready with Tenants that are so old.
+    /// What web says when it is ready. `age` is that of its Tenants.
     fn verdict(&self, age: Duration) -> &'static str {
         if self.answered.is_none() || self.answered != self.asked {
             "ready, with what was known before Kubernetes stopped answering"
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn readiness_says_what_does_not_tell_anything_new() {
+    fn readiness_names_what_is_silent() {
         let now = Instant::now();
         let seen = |answered| Seen { asked: Some(now), answered };
         let minutes = Duration::from_mins;

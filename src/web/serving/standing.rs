@@ -76,11 +76,6 @@ impl Standing {
         Self { at, ..self }
     }
 
-    /// The period.
-    pub fn period(&self) -> Period {
-        self.period
-    }
-
     /// What is left of a unit. None without a limit.
     pub fn left(&self, unit: Unit) -> Option<i64> {
         self.left.of(unit)

@@ -68,6 +68,11 @@ pub fn ending(tenant: &Tenant, now: Timestamp) -> String {
     newest.plus(1).as_second().to_string()
 }
 
+/// What a request shows as `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok())?.strip_prefix("Bearer ")
+}
+
 impl App {
     /// A token.
     pub fn token(&self, tenant: &Tenant) -> String {
@@ -140,8 +145,7 @@ impl App {
 
     /// What the bearer's token opens.
     pub fn bearer(&self, headers: &HeaderMap) -> Option<Pass> {
-        let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        self.open_pass("status", header.and_then(|v| v.strip_prefix("Bearer "))?)
+        self.open_pass("status", bearer(headers)?)
     }
 
     /// The tenant that a pass opens, if it is the one that was asked for.

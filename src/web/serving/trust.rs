@@ -81,7 +81,7 @@ impl Trust {
 }
 
 /// The refusal of a request whose tenant is known from too long ago.
-pub fn too_old() -> Problem {
+fn too_old() -> Problem {
     let detail = "The service could not check your account recently and does not serve this request. Try again in a \
         minute.";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::AccountsUnavailable, detail).after(AGAIN)

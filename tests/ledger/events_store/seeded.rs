@@ -105,8 +105,7 @@ impl EventsStore for Faulty {
                 }
             }
             HoursOfMoments => {
-                let hour = |at: Timestamp| Timestamp::from_second(at.as_second().div_euclid(3600) * 3600);
-                batch.lines.iter_mut().for_each(|line| line.hour = hour(line.at));
+                batch.lines.iter_mut().for_each(|line| line.hour = line.at.hour());
             }
             FoldsNames => batch.lines.iter_mut().for_each(|line| line.tenant = line.tenant.to_lowercase()),
             AnyGeneration => (batch.generation, batch.after) = (position.generation, position.mark),

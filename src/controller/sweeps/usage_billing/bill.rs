@@ -1,6 +1,6 @@
 //! One tenant: compares the ledger with Stripe, sends what is due, and keeps the metered prices of the subscription.
 
-use super::decide::{self, Dates, Ours, changes, hour_of, may_replace, replace_at, unsent, usage_of};
+use super::decide::{self, Dates, Ours, changes, may_replace, replace_at, unsent, usage_of};
 use super::look::{Billed, Look};
 use super::send::{Of, compare, send};
 use super::settle::Settling;
@@ -58,7 +58,7 @@ impl Look<'_> {
         let has_item = |waiting: &WaitingUsage| ours.iter().any(|(_, unit)| *unit == waiting.usage.unit);
         let open: Vec<_> = left.into_iter().filter(|waiting| !has_item(waiting)).collect();
         let throughs = billed.iter().map(|one| &one.usage).chain(open.iter().map(|waiting| &waiting.usage));
-        let from = throughs.map(|usage| usage.through).min().unwrap_or_else(|| hour_of(self.now));
+        let from = throughs.map(|usage| usage.through).min().unwrap_or_else(|| self.now.hour());
         let (closed_until, hours) = self.hours(from).await?;
         let mut waiting = self.wait(&there, open, (&hours, closed_until), &mut settling).await?;
         waiting.extend(held);
@@ -220,10 +220,10 @@ impl Look<'_> {
                 continue;
             }
             // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.
-            let theirs = if hour_of(item.created) < closed_until {
+            let theirs = if item.created.hour() < closed_until {
                 let meter = self.meters.of_price(stripe, price).await?;
                 let until = self.until(there, item, closed_until);
-                stripe.reported(&meter.id, &there.customer, hour_of(item.created), until).await?
+                stripe.reported(&meter.id, &there.customer, item.created.hour(), until).await?
             } else {
                 0
             };

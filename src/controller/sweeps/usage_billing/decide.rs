@@ -137,13 +137,13 @@ impl Dates {
 
 /// What is recorded of an item.
 pub fn recorded_of<'a>(recorded: &'a [MeteredUsage], unit: Unit, item: &MeteredItem) -> Option<&'a MeteredUsage> {
-    let since = hour_of(item.created);
+    let since = item.created.hour();
     recorded.iter().find(|usage| usage.price == *item.price && usage.since == since && usage.unit == unit)
 }
 
 /// Where usage of an item stands. Nothing was sent for an item that is not recorded.
 pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> MeteredUsage {
-    let since = hour_of(item.created);
+    let since = item.created.hour();
     recorded_of(recorded, unit, item).cloned().unwrap_or_else(|| MeteredUsage {
         unit,
         price: item.price.as_str().into(),
@@ -204,11 +204,6 @@ impl Ours {
 pub fn twice<T: Copy + Eq + Hash>(mut listed: impl Iterator<Item = T>) -> Option<T> {
     let mut seen = HashSet::new();
     listed.find(|one| !seen.insert(*one))
-}
-
-/// When the hour of a moment begins.
-pub fn hour_of(moment: Timestamp) -> Timestamp {
-    Timestamp::from_second(moment.as_second().div_euclid(HOUR) * HOUR)
 }
 
 /// The items that are to go, and the prices that are to come.

@@ -17,7 +17,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use kube::ResourceExt;
 use strum::IntoEnumIterator;
 
-use super::decide::hour_of;
 use super::plan_of;
 use crate::api::{SETTLE_USAGE_ANNOTATION, Tenant, Timestamp, Unit};
 use crate::controller::context::Context;
@@ -119,14 +118,14 @@ impl Schedule {
         // spread from the start of the process: one that restarts often would never come to the last ones.
         let Some(known) = known else {
             let moment = |hour: Timestamp| hour.plus(CLOSES + self.offset(uid));
-            let hour = hour_of(self.started);
+            let hour = self.started.hour();
             let next = if moment(hour) < self.started { hour.plus(HOUR) } else { hour };
             return self.started.plus(self.offset(uid)).min(moment(next));
         };
         if known.seen.plan != seen.plan || known.seen.choice != seen.choice {
             return known.looked_at;
         }
-        let hour = hour_of(known.looked_at).plus(HOUR + CLOSES + self.offset(uid));
+        let hour = known.looked_at.hour().plus(HOUR + CLOSES + self.offset(uid));
         let again = if known.trouble.is_some() { self.again.min(RETRY) } else { self.again };
         let again = if known.soon { again.min(self.soon) } else { again };
         // An hour or more adds nothing to the tenant's own moment, and would move it.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::{self, Row, hour_of, record, taking_over, unsent};
+use super::decide::{self, Row, record, taking_over, unsent};
 use super::look::{Billed, Look};
 use super::settle::Settling;
 use super::trouble::Trouble;
@@ -118,7 +118,7 @@ impl Look<'_> {
         let (closed_until, hours) = self.hours(before.through).await?;
         // What did not wait before is taken over up to the present.
         let waited = settling.recorded.waiting.contains(waiting);
-        let begins = hour_of(one.item.created);
+        let begins = one.item.created.hour();
         let mut waiting = WaitingUsage { until: if waited { waiting.until } else { begins }, ..waiting.clone() };
         let rows = rows_to_take_over(&waiting, &hours, begins);
         // What Stripe does not show yet would be sent a second time, to another meter, where its identifier is new.
@@ -184,7 +184,7 @@ impl Look<'_> {
                 meters.push(meter);
             }
         }
-        let since = stripe.reported(&one.meter.id, customer, hour_of(one.item.created), until).await?;
+        let since = stripe.reported(&one.meter.id, customer, one.item.created.hour(), until).await?;
         Ok((Had { before, elsewhere, since, same: *usage.meter == *one.meter.id }, meters))
     }
 

@@ -8,7 +8,7 @@ use super::connection::begin;
 use super::schema::LINE_LOCK;
 use super::values::{self, Bound};
 use crate::api::Timestamp;
-use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, hour_of, listed};
+use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, listed};
 use crate::ledger::units::Amounts;
 
 /// Adds to an hour of a tenant. The transaction has written a line before.
@@ -19,7 +19,7 @@ pub async fn put(
     now: Timestamp,
     amounts: Amounts,
 ) -> Result<(), tokio_postgres::Error> {
-    let (start, hour) = (period_start.as_second(), hour_of(now));
+    let (start, hour) = (period_start.as_second(), now.hour().as_second());
     let values: Vec<_> = amounts.each().map(|(_, amount)| amount).collect();
     let fixed: [Bound; 3] = [&tenant, &start, &hour];
     let bound: Vec<Bound> = fixed.into_iter().chain(values.iter().map(|value| value as Bound)).collect();
@@ -48,7 +48,7 @@ pub async fn list(
 /// One that is closed stays so. Writers wait only where an hour is closed, which is once.
 async fn close(client: &mut Client, now: Timestamp) -> Result<i64, tokio_postgres::Error> {
     let known: i64 = client.query_one("SELECT until FROM closed", &[]).await?.get(0);
-    let wanted = hour_of(now);
+    let wanted = now.hour().as_second();
     if known >= wanted {
         return Ok(known);
     }

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, params};
 
 use super::values::{self, Sql};
 use crate::api::Timestamp;
-use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, hour_of, listed};
+use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, listed};
 use crate::ledger::units::Amounts;
 
 /// Adds to an hour of a tenant.
@@ -18,7 +18,7 @@ pub fn put(
     amounts: Amounts,
 ) -> rusqlite::Result<()> {
     static SQL: Sql = LazyLock::new(|| add(|number| format!("?{number}"), "max"));
-    values::insert(connection, &SQL, &[&tenant, &period_start.as_second(), &hour_of(now)], &[amounts])
+    values::insert(connection, &SQL, &[&tenant, &period_start.as_second(), &now.hour().as_second()], &[amounts])
 }
 
 /// Up to when hours are closed.
@@ -28,7 +28,7 @@ pub fn closed(connection: &Connection) -> rusqlite::Result<i64> {
 
 /// Closes the hours before this one, and returns up to when hours are closed. One that is closed stays so.
 pub fn close(connection: &Connection, now: Timestamp) -> rusqlite::Result<i64> {
-    connection.prepare_cached("UPDATE closed SET until = max(until, ?)")?.execute([hour_of(now)])?;
+    connection.prepare_cached("UPDATE closed SET until = max(until, ?)")?.execute([now.hour().as_second()])?;
     closed(connection)
 }
 

@@ -27,7 +27,6 @@ use crate::ledger::account::{Account, Period};
 use crate::ledger::beginning::Beginning;
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
-use crate::ledger::store::hours::hour_of;
 use crate::ledger::units::Amounts;
 use crate::ledger::wire::OldDocument;
 use answers::AnswerFile;
@@ -139,7 +138,7 @@ impl Store for Sqlite {
     async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError> {
         let tenant = tenant.to_owned();
         let mut until = self.read(hours::closed).await?;
-        if until < hour_of(now) {
+        if until < now.hour().as_second() {
             until = self.writer.write(When::Now, move |connection| hours::close(connection, now)).await?;
         }
         self.read(move |connection| hours::list(connection, &tenant, from, (until, most))).await
